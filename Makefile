@@ -1,0 +1,80 @@
+# Gatehouse. `make` alone lists what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
+COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
+LOCK := $(COMPILE) pyproject.toml
+# Major versions of the openai SDK that callers still use, beside the newest one that the tests themselves import.
+OLDER_SDKS := 1 2
+
+# Secrets for commands that need settings but touch no data: made here, thrown away with the process.
+THROW_AWAY := GATEHOUSE_VAR=$(VENV)/check-var DATABASE_URL=sqlite:///$(abspath $(VENV))/check-var/none.sqlite3 REDIS_URL= DEBUG= PUBLIC_URL=https://gatehouse.invalid \
+	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(48))') \
+	GATEHOUSE_KEK=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(32))')
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev run test check format lock chaos-kill clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## make .venv and install what Gatehouse needs, exactly as locked
+	@:
+
+setup-dev: $(VENV)/.installed-dev $(OLDER_SDKS:%=$(VENV)/.installed-sdk-%) ## the same, with the tools for tests and checks
+	@:
+
+run: setup ## set everything up at the first start, then serve on 127.0.0.1:8000 (HOST, PORT)
+	@$(BIN)/python manage.py quickstart
+
+test: setup-dev ## the whole suite, on SQLite and on PostgreSQL (REQUIRE_SERVICES=1: a missing service is a failure)
+	@$(BIN)/python -m tests.run
+
+check: setup-dev ## format, lint, types, migrations up to date, Django's deployment checks
+	@$(BIN)/ruff format --check --quiet . || { echo 'make format puts this right' >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(THROW_AWAY) $(BIN)/mypy
+	@$(THROW_AWAY) $(BIN)/python manage.py makemigrations --check --dry-run
+	@$(THROW_AWAY) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: setup-dev ## put the code into its one format and mend what lint can mend
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+lock: ## resolve the dependencies anew and write both lock files (needs uv)
+	@$(LOCK) -o requirements.lock
+	@$(LOCK) --group dev --constraint requirements.lock -o requirements-dev.lock
+	@for major in $(OLDER_SDKS); do echo "openai==$$major.*" | $(COMPILE) --no-annotate - -o tests/support/sdk-$$major.txt || exit 1; done
+
+chaos-kill: setup-dev ## 200 times kill -9 under load: no call lost, none counted twice
+	@$(BIN)/python -m tests.chaos.kill
+
+clean: ## remove .venv and caches (var/ with your data stays)
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are newer than the lock files they were made from: a second call has nothing to do.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Gatehouse needs Python 3.11 or newer, and $(PYTHON) is not: name one with make PYTHON=/path/to/python3.11." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		rm -rf $(VENV); echo "$(PYTHON) could not make a virtual environment: on Debian, apt-get install python3-venv." >&2; exit 1; }
+
+$(VENV)/.installed: requirements.lock | $(BIN)/python
+	@echo 'Installing what Gatehouse needs ...'
+	@$(PIP) -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@echo 'Installing tools for tests and checks ...'
+	@$(PIP) -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.installed-sdk-%: tests/support/sdk-%.txt $(VENV)/.installed
+	@echo 'Installing version $* of the openai SDK ...'
+	@rm -rf $(VENV)/sdk-$*
+	@$(PIP) --target $(VENV)/sdk-$* -r $<
+	@touch $@

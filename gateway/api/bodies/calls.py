@@ -1,0 +1,92 @@
+"""Calls: their log rows, and behind one of them its attempts and money lines."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from gateway.api.bodies.common import identity, milliseconds, moment, usd
+from usage.models import Attempt, LedgerEntry, RequestLog
+
+
+def log_body(row: RequestLog) -> dict[str, Any]:
+    """`request_id` is what the caller saw, and callers may choose it; `id` is ours and names one call."""
+    return {
+        "id": str(row.request_id),
+        "object": "log",
+        "request_id": row.correlation_id,
+        "created_at": moment(row.created_at),
+        "kind": row.kind,
+        "tenant": row.tenant,
+        "project": row.project or None,
+        "account": row.account or None,
+        "key_id": str(row.key_id),
+        "key_prefix": row.key_prefix,
+        "team": row.team or None,
+        "model": row.model or None,
+        "provider": row.provider or None,
+        "target": row.target or None,
+        "dialect_in": row.dialect_in,
+        "dialect_out": row.dialect_out or None,
+        "stream": row.stream,
+        "status": row.status,
+        "error_code": row.error_code or None,
+        "dispatched": row.dispatched,
+        "attempts": row.attempts,
+        "tokens_in": row.tokens_in,
+        "tokens_cached": row.tokens_cached,
+        "tokens_out": row.tokens_out,
+        "tokens_reasoning": row.tokens_reasoning,
+        "cost_usd": usd(row.cost_nano_usd),
+        "usage_source": row.usage_source,
+        "duration_ms": milliseconds(row.duration_us),
+        "ttfb_ms": milliseconds(row.ttfb_us),
+        "overhead_ms": milliseconds(row.overhead_us),
+        "idempotent_replay": row.idempotent_replay,
+    }
+
+
+def why_card(
+    row: RequestLog, attempts: Iterable[Attempt], lines: Iterable[LedgerEntry]
+) -> dict[str, Any]:
+    """The log row with what led to it. `attempts` there is the list; their number is its length."""
+    return {
+        **log_body(row),
+        "object": "why_card",
+        "tenant_id": str(row.tenant_id),
+        "project_id": identity(row.project_id),
+        "account_id": identity(row.account_id),
+        "provider_id": identity(row.provider_id),
+        "attempts": [_attempt_body(attempt) for attempt in attempts],
+        "ledger": [_line_body(line) for line in lines],
+    }
+
+
+def _attempt_body(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "n": attempt.n,
+        "started_at": moment(attempt.started_at),
+        "provider_id": identity(attempt.provider_id),
+        "provider": attempt.provider,
+        "target": attempt.target,
+        "dialect_out": attempt.dialect_out,
+        "outcome": attempt.outcome,
+        "status": attempt.status,
+        "duration_ms": milliseconds(attempt.duration_us),
+        "ttfb_ms": milliseconds(attempt.ttfb_us),
+    }
+
+
+def _line_body(line: LedgerEntry) -> dict[str, Any]:
+    return {
+        "line": line.line,
+        "month": line.month,
+        "created_at": moment(line.created_at),
+        "model": line.model,
+        "tokens_in": line.tokens_in,
+        "tokens_cached": line.tokens_cached,
+        "tokens_out": line.tokens_out,
+        "tokens_reasoning": line.tokens_reasoning,
+        "cost_usd": usd(line.cost_nano_usd),
+        "price_id": identity(line.price_id),
+        "usage_source": line.usage_source,
+        "dispatched": line.dispatched,
+    }

@@ -1,0 +1,87 @@
+"""Providers and models. Of a credential only whether there is one."""
+
+from typing import Any, Final
+
+from gateway.api.bodies.common import identity, limits, moment, usd
+from providers import model_services, services
+from providers.models import Model, Price, Provider
+
+#: Nothing watches providers yet, and the answer says so.
+_HEALTH: Final = {
+    "state": "unknown",
+    "checked_at": None,
+    "latency_ms": None,
+    "last_error": None,
+    "in_flight": None,
+}
+_PRICES_TO_COME: Final = ("cache_write_usd_per_mtok", "per_image_usd", "per_minute_usd")
+
+
+def provider_body(provider: Provider) -> dict[str, Any]:
+    """Needs `has_api_key` on the row (`gateway.api.providers.rows`)."""
+    return {
+        "id": str(provider.id),
+        "object": "provider",
+        "name": provider.name,
+        "kind": provider.kind,
+        "base_url": provider.base_url or None,
+        "has_api_key": getattr(provider, "has_api_key"),  # noqa: B009 - annotated, so the class does not have it
+        "tenant": identity(provider.tenant_id),
+        "is_tenant_default": provider.is_tenant_default,
+        "is_active": provider.is_active,
+        **limits(provider),
+        **services.PENDING,
+        "health": _HEALTH,
+        "created_at": moment(provider.created_at),
+    }
+
+
+def provider_config_body(provider: Provider) -> dict[str, Any]:
+    """The summary of a tenant's own provider; needs `has_api_key` on the row."""
+    return {
+        "provider": provider.kind,
+        "base_url": provider.base_url or None,
+        "deployment": services.PENDING["deployment"],
+        "api_version": services.PENDING["api_version"],
+        "has_api_key": getattr(provider, "has_api_key"),  # noqa: B009 - annotated, so the class does not have it
+    }
+
+
+def model_body(model: Model) -> dict[str, Any]:
+    """Reads `model.targets` and `model.prices`: fetch them with the rows of a list."""
+    return {
+        "id": model.name,
+        "object": "model",
+        "capability": model.capability,
+        "tenant": identity(model.tenant_id),
+        "context_window": model.context_window,
+        "max_output_tokens": model.max_output_tokens,
+        "is_active": model.is_active,
+        **limits(model),
+        **model_services.PENDING,
+        "targets": [
+            {
+                "provider": identity(target.provider_id),
+                "upstream_model": target.upstream_model,
+                "weight": 1,
+                "priority": target.priority,
+            }
+            for target in sorted(model.targets.all(), key=lambda t: (t.priority, str(t.id)))
+        ],
+        "prices": [
+            _price_body(price)
+            for price in sorted(model.prices.all(), key=lambda p: p.effective_from)
+        ],
+        "created_at": moment(model.created_at),
+    }
+
+
+def _price_body(price: Price) -> dict[str, Any]:
+    return {
+        "effective_from": moment(price.effective_from),
+        **{
+            name: usd(getattr(price, column))
+            for name, column in model_services.PRICE_COLUMNS.items()
+        },
+        **dict.fromkeys(_PRICES_TO_COME),
+    }

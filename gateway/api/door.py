@@ -1,0 +1,120 @@
+"""What every view of the admin API is: strict about what comes in, never cached, and it knows who is there."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar, NoReturn
+
+from django.conf import settings
+from django.db import DatabaseError
+from django.http import HttpRequest
+from django.utils.cache import patch_vary_headers
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from gateway import context
+from gateway.api.parsers import MAX_BODY
+from gateway.api.permissions import Access, method_of
+from tenants.actor import Actor
+from tenants.audit import Entry, Target
+from tenants.changes import note
+from tenants.models import AuditEvent, Session, User
+
+logger = logging.getLogger(__name__)
+
+NEVER_CACHED = "private, no-store"
+
+
+class AdminView(APIView):
+    """The base of all. `access` comes from `urls.py`; a view that was given none is closed."""
+
+    access: Mapping[str, Access] = {}
+    max_body: ClassVar[int] = MAX_BODY
+    metadata_class = None
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]  # noqa: RUF012 - Django's own attribute
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        # DRF takes a missing length for "no body"; a chunked body has none. The parser counts for itself.
+        if not request.META.get("CONTENT_LENGTH") and "HTTP_TRANSFER_ENCODING" in request.META:
+            request.META["CONTENT_LENGTH"] = str(self.max_body)
+        return super().initialize_request(request, *args, **kwargs)
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response.headers["Cache-Control"] = NEVER_CACHED
+        patch_vary_headers(response, ["Authorization", "Cookie"])
+        return response
+
+    def permission_denied(
+        self, request: Request, message: str | None = None, code: str | None = None
+    ) -> NoReturn:
+        """Somebody we know tried what their role does not allow: that is written down."""
+        if not isinstance(request.user, User):
+            raise NotAuthenticated
+        match = request.resolver_match
+        entry = Entry(
+            actor_of(request),
+            "access.refused",
+            Target(
+                "route",
+                match.url_name or "" if match else "",
+                f"{method_of(request)} {match.route if match else ''}",
+            ),
+            outcome=AuditEvent.Outcome.REFUSED,
+            error_code="forbidden",
+            details={name: str(value) for name, value in self.kwargs.items()},
+        )
+        try:
+            note(entry)
+        except DatabaseError:
+            # Nothing changed, so nothing is hidden; the refusal itself must still reach the caller.
+            logger.exception("A refusal could not be written to the audit log.")
+        raise PermissionDenied
+
+
+def _circumstances(request: Request) -> dict[str, str]:
+    meta = request.META
+    agent = str(meta.get("HTTP_USER_AGENT", ""))[:256]
+    return {
+        "source": "api",
+        "request_id": request.request_id,  # type: ignore[attr-defined]
+        "address": context.client_address(
+            meta.get("REMOTE_ADDR", ""),
+            meta.get("HTTP_X_FORWARDED_FOR", ""),
+            settings.TRUSTED_PROXIES,
+        ),
+        "user_agent": "".join(c if c.isprintable() else "?" for c in agent),
+    }
+
+
+def session_in(request: Request) -> Session:
+    """The session that the request came with; its `user` is who is there."""
+    if not isinstance(request.auth, Session):
+        raise NotAuthenticated
+    return request.auth
+
+
+def actor_of(request: Request) -> Actor:
+    """The signed-in operator, as services want to know them."""
+    user = session_in(request).user
+    return Actor(
+        type="operator",
+        id=str(user.id),
+        label=user.username,
+        method="session",
+        **_circumstances(request),
+    )
+
+
+def visitor(request: Request) -> Actor:
+    """Somebody who has not shown yet who they are. What they typed is not kept: it may be a password in the wrong field."""
+    return Actor(
+        type="visitor",
+        id="anonymous",
+        label="anonymous",
+        method="password",
+        **_circumstances(request),
+    )

@@ -1,0 +1,54 @@
+"""Filters of the lists that only ever grow: logs and audit."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import Q
+
+from tenants import validation
+from tenants.errors import Invalid
+from tenants.models import Tenant
+
+
+def as_id(value: str) -> UUID | None:
+    try:
+        return UUID(value)
+    except ValueError:
+        return None
+
+
+def tenant_id_of(reference: str) -> UUID | None:
+    """The id itself (the tenant may be gone), or that of the slug."""
+    known = as_id(reference)
+    if known is not None:
+        return known
+    return Tenant.objects.filter(slug=reference).values_list("id", flat=True).first()
+
+
+def id_or_name(column: str, value: str) -> Q:
+    """By the copied id, or by the copied name."""
+    identity = as_id(value)
+    return Q(**{column: value}) if identity is None else Q(**{f"{column}_id": identity})
+
+
+def one_of(query: Mapping[str, str], name: str, choices: tuple[str, ...]) -> Q:
+    value = query.get(name)
+    if value is None:
+        return Q()
+    if value not in choices:
+        raise Invalid.field(name, f"must be one of {', '.join(choices)}.")
+    return Q(**{name: value})
+
+
+def period(query: Mapping[str, str]) -> Q:
+    """`since` is within, `until` is not."""
+    found = Q()
+    for name, comparison in (("since", "gte"), ("until", "lt")):
+        # A plus sign that was not escaped arrives as a space.
+        moment: datetime | None = validation.moment(
+            name, query.get(name, "").replace(" ", "+") or None
+        )
+        if moment is not None:
+            found &= Q(**{f"created_at__{comparison}": moment})
+    return found

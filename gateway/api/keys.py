@@ -1,0 +1,141 @@
+"""Keys: under their tenant, and by their own id."""
+
+from typing import Final
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from gateway.api import paging
+from gateway.api.bodies.common import moment
+from gateway.api.bodies.keys import issued_body, key_body
+from gateway.api.door import AdminView, actor_of
+from gateway.api.requests import fields_of, flag, query_of
+from gateway.api.tenants import existing
+from gateway.api.usage import key_usage_body
+from keys.models import APIKey
+from keys.services import (
+    EDIT_RULES,
+    ISSUE_RULES,
+    delete_key,
+    issue_key,
+    revoke_key,
+    rotate_key,
+    update_key,
+)
+from tenants.clock import SYSTEM
+from tenants.errors import NotFound
+
+_FIXED: Final = (
+    "id",
+    "object",
+    "tenant",
+    "team",
+    "source",
+    "key",
+    "key_prefix",
+    "status",
+    "created_at",
+    "created_by",
+    "revoked_at",
+    "revoked_by",
+    "revoked_reason",
+    "last_used_at",
+    "previous_secret_expires_at",
+)
+
+
+def _rows() -> "QuerySet[APIKey]":
+    return APIKey.objects.prefetch_related("secrets")
+
+
+def _existing_key(key_id: UUID) -> APIKey:
+    key = _rows().filter(pk=key_id).first()
+    if key is None:
+        raise NotFound
+    return key
+
+
+def _by_id_or(field: str, name: str, value: str) -> Q:
+    """An id where the value is one, else a name."""
+    try:
+        return Q(**{f"{field}_id": UUID(value)})
+    except ValueError:
+        return Q(**{f"{field}__{name}": value})
+
+
+class TenantKeysView(AdminView):
+    def get(self, request: Request, tenant_id: UUID) -> Response:
+        query = query_of(request, paging.PARAMETERS)
+        return paging.page(_rows().filter(tenant=existing(tenant_id)), query, key_body)
+
+    def post(self, request: Request, tenant_id: UUID) -> Response:
+        fields = fields_of(request, ISSUE_RULES)
+        issued = issue_key(
+            actor=actor_of(request),
+            tenant_id=tenant_id,
+            name=fields.pop("name", None),
+            **fields,
+        )
+        return Response(issued_body(issued), status=201)
+
+
+class TenantKeyView(AdminView):
+    def delete(self, request: Request, tenant_id: UUID, key_id: UUID) -> Response:
+        """Revokes; with `permanent=true` the row goes. The key of another tenant is not here."""
+        permanent = flag(query_of(request, ("permanent",)), "permanent")
+        if _existing_key(key_id).tenant_id != tenant_id:
+            raise NotFound
+        if permanent:
+            delete_key(actor=actor_of(request), key_id=key_id)
+        else:
+            revoke_key(actor=actor_of(request), key_id=key_id)
+        return Response(status=204)
+
+
+class KeysView(AdminView):
+    def get(self, request: Request) -> Response:
+        query = query_of(
+            request, (*paging.PARAMETERS, "tenant", "team", "project", "account", "active_only")
+        )
+        keys = _rows()
+        for name, label in (("tenant", "slug"), ("project", "name"), ("account", "username")):
+            if name in query:
+                keys = keys.filter(_by_id_or(name, label, query[name]))
+        if "team" in query:
+            keys = keys.filter(team=query["team"])
+        if flag(query, "active_only"):
+            unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=SYSTEM.now())
+            keys = keys.filter(unexpired, revoked_at__isnull=True, is_active=True)
+        return paging.page(keys, query, key_body)
+
+
+class KeyView(AdminView):
+    def get(self, request: Request, key_id: UUID) -> Response:
+        query_of(request)
+        return Response(key_body(_existing_key(key_id)))
+
+    def patch(self, request: Request, key_id: UUID) -> Response:
+        fields = fields_of(request, EDIT_RULES, fixed=_FIXED)
+        return Response(key_body(update_key(actor=actor_of(request), key_id=key_id, **fields)))
+
+
+class RotateKeyView(AdminView):
+    def post(self, request: Request, key_id: UUID) -> Response:
+        fields = fields_of(request, ("grace_period_seconds",))
+        issued = rotate_key(actor=actor_of(request), key_id=key_id, **fields)
+        return Response(issued_body(issued), status=201)
+
+
+class RevokeKeyView(AdminView):
+    def post(self, request: Request, key_id: UUID) -> Response:
+        fields = fields_of(request, ("reason",))
+        key = revoke_key(actor=actor_of(request), key_id=key_id, **fields)
+        return Response({"ok": True, "revoked_at": moment(key.revoked_at)})
+
+
+class KeyUsageView(AdminView):
+    def get(self, request: Request, key_id: UUID) -> Response:
+        query_of(request)
+        return Response(key_usage_body(_existing_key(key_id), SYSTEM.now()))

@@ -1,0 +1,82 @@
+"""The log: one row per call, and what led to each."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from django.db.models import Q
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from gateway.api import filters, paging
+from gateway.api.bodies.calls import log_body, why_card
+from gateway.api.door import AdminView
+from gateway.api.requests import number, query_of
+from tenants.errors import NotFound
+from usage.models import Attempt, LedgerEntry, RequestLog
+
+_PARAMETERS: Final = [
+    "tenant",
+    "project",
+    "account",
+    "key",
+    "team",
+    "model",
+    "provider",
+    "status",
+    "kind",
+    "since",
+    "until",
+]
+_KINDS: Final = ("model", "tool")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
+#: Bounds of one card; a call has far fewer.
+_MOST_LINES: Final = 200
+
+
+def _wanted(query: Mapping[str, str]) -> Q:
+    wanted = filters.period(query) & filters.one_of(query, "kind", _KINDS)
+    if "tenant" in query:
+        tenant_id = filters.tenant_id_of(query["tenant"])
+        wanted &= Q(tenant=query["tenant"]) if tenant_id is None else Q(tenant_id=tenant_id)
+    if "key" in query:
+        key_id = filters.as_id(query["key"])
+        wanted &= Q(key_prefix=query["key"]) if key_id is None else Q(key_id=key_id)
+    for name in ("project", "account", "provider"):
+        if name in query:
+            wanted &= filters.id_or_name(name, query[name])
+    for name in ("team", "model"):
+        if name in query:
+            wanted &= Q(**{name: query[name]})
+    status = number(query, "status", 100, 599)
+    return wanted if status is None else wanted & Q(status=status)
+
+
+class LogsView(AdminView):
+    def get(self, request: Request) -> Response:
+        query = query_of(request, (*paging.PARAMETERS, *_PARAMETERS))
+        found = RequestLog.objects.filter(_wanted(query))
+        return paging.page(found, query, log_body, tie="request_id", counted=False)
+
+
+class LogView(AdminView):
+    def get(self, request: Request, request_id: str) -> Response:
+        """By the id that the caller saw, or by ours. Callers may repeat theirs: the newest call answers."""
+        query_of(request)
+        if not _REQUEST_ID.fullmatch(request_id):
+            raise NotFound
+        wanted = Q(correlation_id=request_id)
+        ours = filters.as_id(request_id)
+        if ours is not None:
+            wanted |= Q(request_id=ours)
+        row = RequestLog.objects.filter(wanted).order_by("-created_at", "-request_id").first()
+        if row is None:
+            raise NotFound
+        call = {"month": row.month, "request_id": row.request_id}
+        return Response(
+            why_card(
+                row,
+                Attempt.objects.filter(**call).order_by("n")[:_MOST_LINES],
+                LedgerEntry.objects.filter(**call).order_by("line")[:_MOST_LINES],
+            )
+        )

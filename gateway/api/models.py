@@ -1,0 +1,72 @@
+"""Models: the public names. A name may hold slashes; `?tenant=` means that tenant's own model of the name."""
+
+from typing import Final
+
+from django.db.models import QuerySet
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from gateway.api import paging
+from gateway.api.bodies.providers import model_body
+from gateway.api.door import AdminView, actor_of
+from gateway.api.requests import fields_of, query_of, tenant_named
+from providers import model_services as services
+from providers.models import Model
+from tenants.errors import NotFound
+
+_FIELDS: Final = (
+    "capability",
+    "context_window",
+    "max_output_tokens",
+    "is_active",
+    "targets",
+    "prices",
+    *services.PENDING,
+)
+_FIXED: Final = ("id", "object", "tenant", "created_at")
+
+
+def _rows() -> "QuerySet[Model]":
+    return Model.objects.prefetch_related("targets", "prices")
+
+
+def _named(request: Request, model_id: str) -> Model:
+    tenant = tenant_named("tenant", query_of(request, ("tenant",)).get("tenant"))
+    # A name that no model can have is not looked for: databases choke on some characters.
+    found = _rows().filter(name=model_id, tenant=tenant).first() if model_id.isprintable() else None
+    if found is None:
+        raise NotFound
+    return found
+
+
+class ModelsView(AdminView):
+    def get(self, request: Request) -> Response:
+        query = query_of(request, (*paging.PARAMETERS, "tenant"))
+        models = _rows()
+        if "tenant" in query:
+            models = models.filter(tenant=tenant_named("tenant", query["tenant"]))
+        return paging.page(models, query, model_body)
+
+    def post(self, request: Request) -> Response:
+        fields = fields_of(request, ("id", "tenant", *_FIELDS))
+        tenant = tenant_named("tenant", fields.pop("tenant", None))
+        model = services.create_model(
+            actor=actor_of(request), tenant_id=tenant.id if tenant else None, **fields
+        )
+        return Response(model_body(model), status=201)
+
+
+class ModelView(AdminView):
+    def get(self, request: Request, model_id: str) -> Response:
+        return Response(model_body(_named(request, model_id)))
+
+    def patch(self, request: Request, model_id: str) -> Response:
+        fields = fields_of(request, _FIELDS, fixed=_FIXED)
+        model = services.update_model(
+            actor=actor_of(request), model_id=_named(request, model_id).id, **fields
+        )
+        return Response(model_body(model))
+
+    def delete(self, request: Request, model_id: str) -> Response:
+        services.delete_model(actor=actor_of(request), model_id=_named(request, model_id).id)
+        return Response(status=204)

@@ -1,0 +1,90 @@
+"""Providers: upstream accounts. Credentials go in and never out."""
+
+from dataclasses import asdict
+from typing import Final
+from uuid import UUID
+
+from django.db.models import Exists, OuterRef, QuerySet
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from gateway.api import paging
+from gateway.api.bodies.providers import provider_body
+from gateway.api.door import AdminView, actor_of
+from gateway.api.requests import fields_of, flag, query_of, tenant_named
+from providers import discovery, services
+from providers.models import Credential, Provider
+from tenants.errors import NotFound
+
+_FIELDS: Final = ("name", "base_url", "api_key", "is_active", *services.PENDING)
+_FIXED: Final = ("id", "object", "kind", "tenant", "has_api_key", "created_at", "health")
+
+
+def rows() -> "QuerySet[Provider]":
+    """Providers with `has_api_key` on each."""
+    current = Credential.objects.filter(provider=OuterRef("pk"), retired_at__isnull=True)
+    return Provider.objects.annotate(has_api_key=Exists(current))
+
+
+def _shown(provider_id: UUID, status: int = 200) -> Response:
+    provider = rows().filter(pk=provider_id).first()
+    if provider is None:
+        raise NotFound
+    return Response(provider_body(provider), status=status)
+
+
+class ProvidersView(AdminView):
+    def get(self, request: Request) -> Response:
+        query = query_of(request, (*paging.PARAMETERS, "tenant"))
+        found = rows()
+        if "tenant" in query:
+            found = found.filter(tenant=tenant_named("tenant", query["tenant"]))
+        return paging.page(found, query, provider_body)
+
+    def post(self, request: Request) -> Response:
+        fields = fields_of(request, ("kind", "tenant", *_FIELDS))
+        tenant = tenant_named("tenant", fields.pop("tenant", None))
+        provider = services.create_provider(
+            actor=actor_of(request), tenant_id=tenant.id if tenant else None, **fields
+        )
+        return _shown(provider.id, 201)
+
+
+class ProviderView(AdminView):
+    def get(self, request: Request, provider_id: UUID) -> Response:
+        query_of(request)
+        return _shown(provider_id)
+
+    def patch(self, request: Request, provider_id: UUID) -> Response:
+        fields = fields_of(request, _FIELDS, fixed=_FIXED)
+        services.update_provider(actor=actor_of(request), provider_id=provider_id, **fields)
+        return _shown(provider_id)
+
+    def delete(self, request: Request, provider_id: UUID) -> Response:
+        unlink = flag(query_of(request, ("unlink",)), "unlink")
+        services.delete_provider(actor=actor_of(request), provider_id=provider_id, unlink=unlink)
+        return Response(status=204)
+
+
+class RotateCredentialView(AdminView):
+    def post(self, request: Request, provider_id: UUID) -> Response:
+        fields = fields_of(request, ("api_key",))
+        services.rotate_credential(
+            actor=actor_of(request), provider_id=provider_id, api_key=fields.get("api_key")
+        )
+        return _shown(provider_id)
+
+
+class TestProviderView(AdminView):
+    def post(self, request: Request, provider_id: UUID) -> Response:
+        """What came back from a real, harmless call: an upstream that refuses is an answer, not an error."""
+        fields_of(request, ())
+        result = discovery.test_provider(actor=actor_of(request), provider_id=provider_id)
+        return Response(asdict(result))
+
+
+class ImportModelsView(AdminView):
+    def post(self, request: Request, provider_id: UUID) -> Response:
+        fields = fields_of(request, ("match",))
+        result = discovery.import_models(actor=actor_of(request), provider_id=provider_id, **fields)
+        return Response(asdict(result))

@@ -1,0 +1,93 @@
+"""Tenants, and each one's own default provider."""
+
+from typing import Any, Final
+from uuid import UUID
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from gateway.api import paging, providers
+from gateway.api.bodies.providers import provider_config_body
+from gateway.api.bodies.tenants import tenant_body
+from gateway.api.door import AdminView, actor_of
+from gateway.api.requests import fields_of, flag, query_of
+from keys.models import APIKey
+from providers.services import remove_provider_config, set_provider_config
+from tenants.errors import Invalid, NotFound
+from tenants.models import Tenant
+from tenants.services import TENANT_RULES, create_tenant, delete_tenant, update_tenant
+
+_CONFIG_FIELDS: Final = ("provider", "api_key", "base_url", "deployment", "api_version")
+
+
+def existing(tenant_id: UUID) -> Tenant:
+    tenant = Tenant.objects.filter(pk=tenant_id).first()
+    if tenant is None:
+        raise NotFound
+    return tenant
+
+
+def _config_summary(tenant_id: UUID) -> dict[str, Any] | None:
+    own = providers.rows().filter(tenant_id=tenant_id, is_tenant_default=True).first()
+    return provider_config_body(own) if own else None
+
+
+class TenantsView(AdminView):
+    def get(self, request: Request) -> Response:
+        query = query_of(request, (*paging.PARAMETERS, "status"))
+        tenants = Tenant.objects.all()
+        if "status" in query:
+            tenants = tenants.filter(status=TENANT_RULES["status"]("status", query["status"]))
+        return paging.page(tenants, query, tenant_body)
+
+    def post(self, request: Request) -> Response:
+        fields = fields_of(request, TENANT_RULES)
+        tenant = create_tenant(actor=actor_of(request), name=fields.pop("name", None), **fields)
+        return Response(tenant_body(tenant), status=201)
+
+
+class TenantView(AdminView):
+    def get(self, request: Request, tenant_id: UUID) -> Response:
+        """`api_key_count` counts the keys that are not revoked."""
+        query_of(request)
+        tenant = existing(tenant_id)
+        live = APIKey.objects.filter(tenant=tenant, revoked_at__isnull=True)
+        return Response(
+            {
+                **tenant_body(tenant),
+                "api_key_count": live.count(),
+                "provider_config": _config_summary(tenant.id),
+            }
+        )
+
+    def patch(self, request: Request, tenant_id: UUID) -> Response:
+        fields = fields_of(request, TENANT_RULES, fixed=("id", "created_at"))
+        tenant = update_tenant(actor=actor_of(request), tenant_id=tenant_id, **fields)
+        return Response(tenant_body(tenant))
+
+    def delete(self, request: Request, tenant_id: UUID) -> Response:
+        if not flag(query_of(request, ("confirm",)), "confirm"):
+            raise Invalid.field(
+                "confirm", "must be true: this ends the tenant with its keys and its own provider."
+            )
+        delete_tenant(actor=actor_of(request), tenant_id=tenant_id)
+        return Response(status=204)
+
+
+class ProviderConfigView(AdminView):
+    def get(self, request: Request, tenant_id: UUID) -> Response:
+        query_of(request)
+        summary = _config_summary(existing(tenant_id).id)
+        if summary is None:
+            raise NotFound
+        return Response(summary)
+
+    def put(self, request: Request, tenant_id: UUID) -> Response:
+        fields = fields_of(request, _CONFIG_FIELDS)
+        set_provider_config(actor=actor_of(request), tenant_id=tenant_id, **fields)
+        return Response(_config_summary(tenant_id))
+
+    def delete(self, request: Request, tenant_id: UUID) -> Response:
+        query_of(request)
+        remove_provider_config(actor=actor_of(request), tenant_id=tenant_id)
+        return Response(status=204)

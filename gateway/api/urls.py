@@ -1,0 +1,51 @@
+"""Every route of the admin API, and who may use which method of it."""
+
+from django.urls import URLPattern, path
+
+from gateway.api import audit, auth, keys, logs, models, providers, tenants
+from gateway.api.door import AdminView
+from gateway.api.permissions import AUDITORS, CHANGERS, ONESELF, PUBLIC, READERS, Access
+
+
+def _door(route: str, view: type[AdminView], **access: Access) -> URLPattern:
+    """A route without a name for each of its methods here is closed for them."""
+    name = route.replace("<uuid:", "{").replace("<path:", "{").replace("<str:", "{")
+    return path(route, view.as_view(access=access), name=name.replace(">", "}"))
+
+
+_KEY = "keys/<uuid:key_id>"
+_PROVIDER = "providers/<uuid:provider_id>"
+_TENANT = "tenants/<uuid:tenant_id>"
+
+urlpatterns = [
+    _door("auth/login", auth.LoginView, POST=PUBLIC),
+    _door("auth/logout", auth.LogoutView, POST=ONESELF),
+    _door("auth/me", auth.MeView, GET=ONESELF),
+    _door("auth/change-password", auth.ChangePasswordView, POST=ONESELF),
+    _door("tenants", tenants.TenantsView, GET=READERS, POST=CHANGERS),
+    _door(_TENANT, tenants.TenantView, GET=READERS, PATCH=CHANGERS, DELETE=CHANGERS),
+    _door(
+        f"{_TENANT}/provider-config",
+        tenants.ProviderConfigView,
+        GET=READERS,
+        PUT=CHANGERS,
+        DELETE=CHANGERS,
+    ),
+    _door(f"{_TENANT}/api-keys", keys.TenantKeysView, GET=READERS, POST=CHANGERS),
+    _door(f"{_TENANT}/api-keys/<uuid:key_id>", keys.TenantKeyView, DELETE=CHANGERS),
+    _door("keys", keys.KeysView, GET=READERS),
+    _door(_KEY, keys.KeyView, GET=READERS, PATCH=CHANGERS),
+    _door(f"{_KEY}/rotate", keys.RotateKeyView, POST=CHANGERS),
+    _door(f"{_KEY}/revoke", keys.RevokeKeyView, POST=CHANGERS),
+    _door(f"{_KEY}/usage", keys.KeyUsageView, GET=READERS),
+    _door("providers", providers.ProvidersView, GET=READERS, POST=CHANGERS),
+    _door(_PROVIDER, providers.ProviderView, GET=READERS, PATCH=CHANGERS, DELETE=CHANGERS),
+    _door(f"{_PROVIDER}/rotate-credential", providers.RotateCredentialView, POST=CHANGERS),
+    _door(f"{_PROVIDER}/test", providers.TestProviderView, POST=CHANGERS),
+    _door(f"{_PROVIDER}/import-models", providers.ImportModelsView, POST=CHANGERS),
+    _door("models", models.ModelsView, GET=READERS, POST=CHANGERS),
+    _door("models/<path:model_id>", models.ModelView, GET=READERS, PATCH=CHANGERS, DELETE=CHANGERS),
+    _door("logs", logs.LogsView, GET=READERS),
+    _door("logs/<str:request_id>", logs.LogView, GET=READERS),
+    _door("audit", audit.AuditView, GET=AUDITORS),
+]

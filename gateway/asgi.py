@@ -1,0 +1,73 @@
+"""Where requests come in: the data plane goes to the express edge, everything else to Django. And the worker's lifespan."""
+
+import gc
+import logging
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
+django_application = get_asgi_application()
+
+from django.conf import settings  # noqa: E402
+
+from gateway import lifecycle  # noqa: E402 - Django must be set up before its models are imported
+from gateway.front import Front  # noqa: E402
+from gateway.relay import endpoints, express  # noqa: E402
+from gateway.relay.relay import Relay  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+#: Containers made and not yet freed before the garbage collector looks: a few hundred calls' worth.
+_ALLOCATIONS = 50_000
+
+
+def _spare_the_collector() -> None:
+    """What is here after the start stays for good: looking through it again and again for rubbish would stop every call."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS, 20, 50)
+
+
+class Application:
+    """The ASGI application of one worker."""
+
+    def __init__(self) -> None:
+        self.relay: Relay | None = None
+        self._front = Front(django_application, settings.DJANGO_SEATS)  # type: ignore[arg-type]
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            found = endpoints.find(scope["method"], scope["path"])
+            if found is not None and self.relay is not None:
+                await express.serve(self.relay, found, scope, receive, send)
+                return
+            await self._front.serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        lifecycle.set_starting()
+        try:
+            self.relay = await Relay.start()
+        except Exception as fault:
+            # The server stops the whole gateway on this message: a worker that cannot start must not be retried for ever.
+            logger.exception("The worker could not start.")
+            await send({"type": "lifespan.startup.failed", "message": type(fault).__name__})
+            return
+        _spare_the_collector()
+        lifecycle.set_ready()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.relay.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+application = Application()

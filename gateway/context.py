@@ -1,0 +1,59 @@
+"""The circumstances of a request: its id, and where it comes from."""
+
+import ipaddress
+import re
+import uuid
+from collections.abc import Sequence
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Final
+
+#: The id of the request in work, for log lines alone; empty outside of one. Identity never travels this way.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+_CALLERS_OWN: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
+#: More hops than any chain of proxies has; what lies beyond was made up.
+_MAX_HOPS: Final = 32
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def request_id_for(offered: str | None) -> str:
+    """The caller's own id if it has the form we keep, else a new one."""
+    if offered and _CALLERS_OWN.fullmatch(offered):
+        return offered
+    return uuid.uuid4().hex
+
+
+@lru_cache(maxsize=8)
+def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+
+
+def _address(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text.strip())
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def client_address(peer: str, forwarded_for: str, trusted_proxies: Sequence[str]) -> str:
+    """The right-most hop that is no trusted proxy; `forwarded_for` (X-Forwarded-For) counts only from a trusted peer.
+
+    An entry that is no address ends the walk: what is to its left was written by nobody we know.
+    """
+    nearest = _address(peer)
+    if nearest is None:
+        return ""
+    networks = _networks(tuple(trusted_proxies))
+    hops = forwarded_for.split(",")[-_MAX_HOPS:] if forwarded_for else []
+    while hops and any(nearest in network for network in networks):
+        hop = _address(hops.pop())
+        if hop is None:
+            break
+        nearest = hop
+    return str(nearest)

@@ -1,0 +1,137 @@
+"""In front of Django: the body of a request, bounded, and a seat before it is worked on. Django's own ASGI handler spools a body
+without end to disk before any view or limit of ours is asked, and gives every request a thread, which may hold a connection.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from gateway import context
+from gateway.api import errors
+from gateway.api.errors import Answer
+from gateway.relay.errors import OVERLOADED, SLOW_BODY, Problem, body_too_large
+from providers.dialects import openai
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+#: Bytes. Above every limit of a view behind it; those give the better sentence.
+MAX_BODY: Final = 1024 * 1024
+#: Seconds in which the whole of it must come.
+BODY_SECONDS: Final = 60.0
+#: Seconds that a request waits for a seat.
+SEAT_SECONDS: Final = 2.0
+#: Requests that wait; one more is refused at once.
+MAX_WAITING: Final = 100
+#: They hold nothing that others need, and must answer while everything else is busy.
+_NEED_NO_SEAT: Final = frozenset(("/livez", "/readyz", "/health"))
+_ADMIN: Final = "/v1/admin"
+_SIGN_IN: Final = f"{_ADMIN}/auth/login"
+
+
+class Seats:
+    """So many at once; who gets none in time goes away. Lives on the loop."""
+
+    def __init__(self, number: int) -> None:
+        self._free = asyncio.Semaphore(number)
+        self._waiting = 0
+
+    async def take(self) -> bool:
+        if self._waiting >= MAX_WAITING:
+            return False
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(SEAT_SECONDS):
+                await self._free.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+        return True
+
+    def leave(self) -> None:
+        self._free.release()
+
+
+class Front:
+    """Hands requests on to `application`, so many at once as there are `seats`. One for a worker; lives on its loop.
+
+    Sign-ins get half of them: anybody may ask for one, each costs a slow hash, and an operator must still get through.
+    """
+
+    def __init__(self, application: Application, seats: int) -> None:
+        self._application = application
+        self._seats = Seats(seats)
+        self._sign_in_seats = Seats(max(1, seats // 2))
+
+    async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Hand the request on with its body read, or answer 408, 413 or 503."""
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _read(receive)
+        except TimeoutError:
+            await _refuse(scope, send, SLOW_BODY)
+            return
+        if body is None:
+            await _refuse(scope, send, body_too_large(MAX_BODY))
+            return
+        pending = [body]
+
+        async def replay() -> Message:
+            return pending.pop() if pending else await receive()
+
+        async with AsyncExitStack() as stack:
+            for seats in self._needed(scope["path"]):
+                if not await seats.take():
+                    await _refuse(scope, send, OVERLOADED)
+                    return
+                stack.callback(seats.leave)
+            await self._application(scope, replay, send)
+
+    def _needed(self, path: str) -> tuple[Seats, ...]:
+        if path in _NEED_NO_SEAT:
+            return ()
+        return (self._sign_in_seats, self._seats) if path == _SIGN_IN else (self._seats,)
+
+
+async def _read(receive: Receive) -> Message | None:
+    """The whole body as one message; a departure as it is; None when it is too large."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return message
+        part = message.get("body", b"")
+        size += len(part)
+        if size > MAX_BODY:
+            return None
+        parts.append(part)
+        if not message.get("more_body", False):
+            return {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+
+async def _refuse(scope: Message, send: Send, problem: Problem) -> None:
+    own = context.request_id_for(None)
+    path: str = scope["path"]
+    is_admin = path == _ADMIN or path.startswith(f"{_ADMIN}/")
+    body = _admin_body(problem, own) if is_admin else problem.body(openai)
+    label = own.encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", label),
+        (b"request-id", label),
+        *problem.headers,
+    ]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _admin_body(problem: Problem, own: str) -> bytes:
+    answer = Answer(problem.status, problem.code, problem.message)
+    return json.dumps(errors.body(answer, own), ensure_ascii=False).encode()

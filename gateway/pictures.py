@@ -1,0 +1,139 @@
+"""From rows to the immutable values that the snapshot holds. Runs in its threads; a few queries each."""
+
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+
+from keys.chain import Identity
+from providers import credentials, dialects, presets
+from providers.credentials import PURPOSE
+from providers.models import Model, Price, Provider
+from providers.prices import price_tag
+from providers.routing import Catalogue, OwnRoutes, Route, Serving, Upstream
+from providers.services import destination
+from providers.types import Origin, PriceTag
+from tenants import keyring
+from tenants.clock import to_unix_us
+from tenants.errors import Invalid
+from tenants.sealing import SealingError, Secret
+from usage.limits import Level
+from usage.records import Caller
+
+CONTENT_PURPOSE: Final = "content-log"
+_IN_PROCESS: Final = Origin("in-process", "", 0)
+
+
+def caller_of(identity: Identity) -> Caller:
+    return Caller(
+        tenant_id=identity.tenant_id,
+        tenant=identity.tenant,
+        key_id=identity.key_id,
+        key_prefix=identity.key_prefix,
+        team=identity.team,
+        project_id=identity.project_id,
+        project=identity.project,
+        account_id=identity.account_id,
+        account=identity.account,
+    )
+
+
+def levels_of(identity: Identity) -> tuple[Level, ...]:
+    """Everything whose limits a call of this caller takes from."""
+    return (
+        Level("key", str(identity.key_id), identity.key_rpm, identity.key_concurrency),
+        Level("tenant", str(identity.tenant_id), identity.tenant_rpm, identity.tenant_concurrency),
+    )
+
+
+def content_key(identity: Identity) -> tuple[int, Secret] | None:
+    """What seals this caller's bodies, if they are to be kept."""
+    if not identity.log_content:
+        return None
+    return keyring.tenant_key(identity.tenant_id, CONTENT_PURPOSE)
+
+
+def shared_catalogue() -> Catalogue:
+    return Catalogue(_routes(None, _upstreams(Provider.objects.filter(tenant=None))))
+
+
+def own_routes(tenant_id: UUID) -> OwnRoutes:
+    own = Provider.objects.filter(tenant_id=tenant_id)
+    row = own.filter(is_tenant_default=True).first()
+    default = next(iter(_upstreams(own.filter(is_tenant_default=True)).values()), None)
+    unusable = row.kind if row is not None and default is None else ""
+    catalogue = Catalogue()
+    if Model.objects.filter(tenant_id=tenant_id).exists():
+        usable = _upstreams(own) | _upstreams(Provider.objects.filter(tenant=None))
+        catalogue = Catalogue(_routes(tenant_id, usable))
+    return OwnRoutes(catalogue, default, unusable)
+
+
+def _routes(tenant_id: UUID | None, upstreams: dict[UUID, Upstream]) -> list[Route]:
+    models = Model.objects.filter(Q(tenant=tenant_id)).prefetch_related("targets", "prices")
+    return [_route(model, upstreams) for model in models]
+
+
+def _route(model: Model, upstreams: dict[UUID, Upstream]) -> Route:
+    targets = sorted(model.targets.all(), key=lambda target: (target.priority, target.created_at))
+    return Route(
+        name=model.name,
+        capability=model.capability,
+        is_active=model.is_active,
+        context_window=model.context_window,
+        max_output_tokens=model.max_output_tokens,
+        targets=tuple(
+            Serving(upstreams[target.provider_id], target.upstream_model)
+            for target in targets
+            if target.provider_id in upstreams
+        ),
+        prices=_prices(model.prices.all()),
+        created_at=int(model.created_at.timestamp()),
+    )
+
+
+def _prices(rows: Iterable[Price]) -> tuple[tuple[int, PriceTag], ...]:
+    return tuple(sorted((to_unix_us(row.effective_from), price_tag(row)) for row in rows))
+
+
+def _upstreams(rows: "QuerySet[Provider]") -> dict[UUID, Upstream]:
+    """Active providers that can be called, by id. One with an address that is no longer allowed is not among them."""
+    found = {}
+    for row in rows.filter(is_active=True).prefetch_related("credentials"):
+        upstream = _upstream(row)
+        if upstream is not None:
+            found[row.id] = upstream
+    return found
+
+
+def _upstream(row: Provider) -> Upstream | None:
+    preset = presets.preset(row.kind)
+    origin, path = _IN_PROCESS, ""
+    if not preset.in_process:
+        try:
+            where = destination(row)
+        except Invalid:
+            return None
+        origin, path = Origin(where.scheme, where.host, where.port), where.path
+    credential = next((c for c in row.credentials.all() if c.retired_at is None), None)
+    return Upstream(
+        id=row.id,
+        name=row.name,
+        kind=row.kind,
+        dialect=dialects.dialect(preset.dialect),
+        origin=origin,
+        path=path,
+        in_process=preset.in_process,
+        tenant_id=row.tenant_id,
+        credential=credentials.sealed(credential, row) if credential else None,
+        key=_opening_key(row.tenant_id) if credential else None,
+    )
+
+
+def _opening_key(tenant_id: UUID | None) -> tuple[int, Secret] | None:
+    """None when the tenant's root does not open: its providers answer 503, everybody else's go on."""
+    try:
+        return keyring.tenant_key(tenant_id, PURPOSE)
+    except SealingError:
+        return None

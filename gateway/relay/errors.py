@@ -1,0 +1,226 @@
+"""The border where what went wrong becomes a status and a body in the caller's dialect. Nothing below here speaks HTTP.
+
+A problem is one row of the contract's table: status, code, and one sentence that helps whoever reads it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from keys.chain import BadCredential, CredentialError, MissingCredential
+from providers.dialects.base import Dialect
+from providers.dialects.body import BadBody, UnusableCredential
+from providers.errors import CredentialUnreadable
+from providers.types import FailureKind, Headers, UpstreamFailure
+from usage.journal import JournalUnavailable
+from usage.limits import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One refusal: what the caller is told, and nothing else."""
+
+    status: int
+    code: str
+    message: str
+    param: str | None = None
+    headers: Headers = field(default_factory=list)
+
+    @property
+    def type(self) -> str:
+        """The group that OpenAI's clients know an error by."""
+        return _TYPES.get(
+            self.status, "invalid_request_error" if self.status < 500 else "api_error"
+        )
+
+    def body(self, dialect: Dialect) -> bytes:
+        return dialect.error_body(self.message, self.type, self.param, self.code)
+
+    def event(self, dialect: Dialect) -> bytes:
+        """The last thing in a stream that had begun."""
+        return dialect.stream_error(self.message, self.type, self.code)
+
+
+_TYPES: Final = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+_BEARER: Final[Headers] = [(b"www-authenticate", b'Bearer realm="gatehouse"')]
+_SOON: Final[Headers] = [(b"retry-after", b"1")]
+
+
+class Refusal(Exception):
+    """Raised by a step of the exchange that says no."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+INVALID_KEY: Final = Problem(401, "invalid_api_key", "The API key is not valid.", headers=_BEARER)
+MISSING_KEY: Final = Problem(
+    401,
+    "missing_api_key",
+    "No API key was sent. Send it as `Authorization: Bearer gwk_…`.",
+    headers=_BEARER,
+)
+NOT_READY: Final = Problem(
+    503, "not_ready", "The gateway cannot check API keys at the moment; try again.", headers=_SOON
+)
+OVERLOADED: Final = Problem(
+    503, "overloaded", "The gateway is busy; try again in a moment.", headers=_SOON
+)
+DRAINING: Final = Problem(
+    503, "not_ready", "The gateway is restarting; send the request again.", headers=_SOON
+)
+NO_LEDGER: Final = Problem(
+    503,
+    "ledger_unavailable",
+    "The call could not be recorded, so it was not made; try again.",
+    headers=_SOON,
+)
+UNREADABLE: Final = Problem(
+    503,
+    "credential_unreadable",
+    "The provider's stored credential cannot be read; an operator must enter it again.",
+    headers=[(b"retry-after", b"60")],
+)
+NOT_SERVED: Final = Problem(
+    503, "not_ready", "No active provider serves this model at the moment.", headers=_SOON
+)
+UPSTREAM_ERROR: Final = Problem(
+    502, "upstream_error", "The provider did not give a complete answer."
+)
+UPSTREAM_TIMEOUT: Final = Problem(504, "upstream_timeout", "The provider did not answer in time.")
+SLOW_BODY: Final = Problem(
+    408, "invalid_request", "The request body did not come in time; send the request again."
+)
+NO_SCOPE: Final = Problem(403, "scope_missing", "This key does not have the scope `inference`.")
+BAD_ADDRESS: Final = Problem(
+    403, "address_not_allowed", "This key may not be used from this address."
+)
+
+
+def model_not_found(name: str) -> Problem:
+    return Problem(
+        404,
+        "model_not_found",
+        f"The model `{_shown(name)}` does not exist or you do not have access to it.",
+        "model",
+    )
+
+
+def model_not_allowed(name: str) -> Problem:
+    return Problem(
+        403, "model_not_allowed", f"This key may not use the model `{_shown(name)}`.", "model"
+    )
+
+
+def wrong_capability(name: str, capability: str, wanted: str) -> Problem:
+    return Problem(
+        400,
+        "invalid_request",
+        f"The model `{_shown(name)}` is for {capability}, not for {wanted}.",
+        "model",
+    )
+
+
+def body_too_large(limit: int) -> Problem:
+    return Problem(413, "body_too_large", f"The request body has more than {limit} bytes.")
+
+
+def unsupported_media(what: str) -> Problem:
+    return Problem(415, "unsupported_media_type", what)
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 128 else name[:128] + "…"
+
+
+def of_credential(fault: CredentialError) -> Problem:
+    return MISSING_KEY if isinstance(fault, MissingCredential) else INVALID_KEY
+
+
+def of_limit(refused: Refused) -> Problem:
+    """429 with everything that a client needs to come back at the right time."""
+    what = "requests at once" if refused.reason == "concurrency" else "requests a minute"
+    headers: Headers = [(b"retry-after", str(max(1, refused.retry_after)).encode())]
+    if refused.reason == "requests":
+        headers += limit_headers(refused.limit, 0, refused.reset_seconds)
+    return Problem(
+        429,
+        "rate_limit_exceeded",
+        f"The limit of {refused.limit} {what} of this {refused.level_kind} is reached.",
+        headers=headers,
+    )
+
+
+def limit_headers(limit: int, remaining: int, reset_seconds: float) -> Headers:
+    return [
+        (b"x-ratelimit-limit-requests", str(limit).encode()),
+        (b"x-ratelimit-remaining-requests", str(remaining).encode()),
+        (b"x-ratelimit-reset-requests", duration_text(reset_seconds)),
+    ]
+
+
+def duration_text(seconds: float) -> bytes:
+    """OpenAI's way of writing a duration: `6m0s`, `1.5s`, `20ms`."""
+    if seconds < 1:
+        return f"{max(0, round(seconds * 1000))}ms".encode()
+    minutes, rest = divmod(seconds, 60)
+    tail = f"{rest:.3f}".rstrip("0").rstrip(".") + "s"
+    return (f"{int(minutes)}m{tail}" if minutes else tail).encode()
+
+
+_TIMEOUTS: Final = frozenset(
+    (FailureKind.CONNECT_TIMEOUT, FailureKind.WRITE_TIMEOUT, FailureKind.TIMEOUT)
+)
+
+
+def of_failure(failure: UpstreamFailure) -> Problem:
+    """What a broken call to a provider is to the caller. The detail stays with us."""
+    if failure.kind in _TIMEOUTS:
+        return UPSTREAM_TIMEOUT
+    return OVERLOADED if failure.kind is FailureKind.OVERLOADED else UPSTREAM_ERROR
+
+
+#: An upstream's answers that are the caller's business as they are. Its 401, 402, 403, 407 and redirects are ours.
+PASSED: Final = frozenset((400, 404, 408, 409, 413, 415, 422, 429))
+_REFUSED_US: Final = frozenset((401, 402, 403, 407))
+
+
+def passes(status: int) -> bool:
+    return status in PASSED or 500 <= status <= 599
+
+
+def of_upstream_status(status: int) -> Problem:
+    """502 for an answer that says nothing about the caller's request."""
+    seen: Headers = [(b"x-gatehouse-upstream-status", str(status).encode())]
+    if status in _REFUSED_US or 300 <= status < 400:
+        return Problem(
+            502,
+            "upstream_refused_us",
+            "The provider refused the gateway's own access; an operator must look at it.",
+            headers=seen,
+        )
+    return Problem(502, "upstream_error", UPSTREAM_ERROR.message, headers=seen)
+
+
+_BORDER: Final[dict[type[Exception], Callable[..., Problem]]] = {
+    BadCredential: of_credential,
+    MissingCredential: of_credential,
+    BadBody: lambda fault: Problem(400, "invalid_request", fault.message, fault.param),
+    JournalUnavailable: lambda fault: NO_LEDGER,
+    CredentialUnreadable: lambda fault: UNREADABLE,
+    UnusableCredential: lambda fault: UNREADABLE,
+    Refusal: lambda fault: fault.problem,
+}
+#: Everything that a step may raise to say no; anything else is a fault of ours.
+REFUSALS: Final = tuple(_BORDER)
+
+
+def of(fault: Exception) -> Problem:
+    """The problem that an exception of the rooms below is."""
+    return next(make(fault) for kind, make in _BORDER.items() if isinstance(fault, kind))

@@ -1,0 +1,113 @@
+"""What an exchange is given and what it asks for: the request's head, the house, its seat in it, and its edge's actions."""
+
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from gateway.relay.endpoints import Endpoint
+from keys.chain import Chain
+from providers.routing import Upstream
+from providers.types import Headers, Timeouts, UpstreamRequest
+from tenants.clock import Clock
+from usage.limits import Lease, Level
+from usage.records import Record
+
+
+class Actions(Protocol):
+    """What an exchange asks of its edge. Any of them may answer with an event before it returns."""
+
+    def lookup(self, fingerprint: bytes) -> None:
+        """Find the caller → `identified`."""
+
+    def read_body(self, limit: int) -> None:
+        """Read the whole body, at most `limit` bytes → `received`, `too_large` or `too_late`."""
+
+    def take(self, levels: tuple[Level, ...]) -> None:
+        """Take one request of every level → `taken`."""
+
+    def append(self, record: Record) -> None:
+        """Write to the journal before returning. Raises `JournalUnavailable`."""
+
+    def connect(self, upstream: Upstream, request: UpstreamRequest) -> None:
+        """Send the request → `upstream_*`."""
+
+    def abort_upstream(self) -> None:
+        """Close the connection upstream at once; no more `upstream_*`."""
+
+    def unreadable(self, upstream: Upstream) -> None:
+        """Note in the audit log that this credential does not open."""
+
+    def start(self, status: int, headers: Headers) -> None:
+        """Begin the answer."""
+
+    def relay(self, data: bytes) -> None:
+        """More of the answer."""
+
+    def finish(self) -> None:
+        """The answer is whole. Once it is written: `Exchange.leave`."""
+
+    def cut(self) -> None:
+        """Nobody is there to answer: `Exchange.leave`."""
+
+
+class Slots:
+    """How many calls one worker carries at once."""
+
+    __slots__ = ("free",)
+
+    def __init__(self, count: int) -> None:
+        self.free = count
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every exchange of a worker shares."""
+
+    chain: Chain
+    clock: Clock
+    max_body: int
+    slots: Slots
+    timeouts: Timeouts
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request's head. Header names are lower case; `address` is the caller's, proxies seen through.
+
+    `request_id` is ours and names the call in every table; `correlation_id` is what the caller sees, their own if they
+    sent one. `received_at` is in microseconds since 1970, `began` on the monotonic clock.
+    """
+
+    endpoint: Endpoint
+    item: str
+    headers: Headers
+    address: str
+    request_id: UUID
+    correlation_id: str
+    received_at: int
+    began: float
+
+
+class Seat:
+    """What a call occupies: a slot of the worker, and what the limits leased it. Given back once.
+
+    A call is over when it is settled or refused; its seat is taken until the answer is written, for a caller who reads
+    slowly holds memory and a connection all that time.
+    """
+
+    __slots__ = ("_slots", "is_over", "lease")
+
+    def __init__(self, slots: Slots) -> None:
+        slots.free -= 1
+        self._slots: Slots | None = slots
+        self.lease: Lease | None = None
+        self.is_over = False
+
+    def leave(self) -> None:
+        self.is_over = True
+        if self._slots is None:
+            return
+        self._slots.free += 1
+        self._slots = None
+        if self.lease is not None:
+            self.lease.release()

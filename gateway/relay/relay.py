@@ -1,0 +1,218 @@
+"""The relay of one worker: everything that its exchanges share, its start, its drain, its end."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, Protocol
+from uuid import UUID
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.urls import get_resolver
+
+from gateway import lifecycle
+from gateway.epoch import Watch, watch_for
+from gateway.relay.exchange import Exchange
+from gateway.relay.ports import House, Slots
+from gateway.snapshot import Found, Known, Snapshot, Unknown
+from keys.chain import Chain, TenantKeyAuthenticator
+from keys.services import pepper
+from providers.errors import CredentialUnreadable
+from providers.routing import Upstream
+from providers.services import KIND, address_filter
+from providers.transport import Transport
+from providers.types import Timeouts
+from providers.upstreams import Upstreams
+from tenants import audit, changes, patience
+from tenants.actor import system_actor
+from tenants.audit import Entry, Target
+from tenants.clock import SYSTEM
+from tenants.models import AuditEvent
+from tenants.sealing import Secret
+from usage.flusher import Flusher
+from usage.journal import Journal
+from usage.limits import Limits
+
+logger = logging.getLogger(__name__)
+
+_THREADS: Final = 4
+_TICK_SECONDS: Final = 0.25
+#: A look-up that could not be made for a running call is made again after this time.
+_AGAIN_SECONDS: Final = 0.5
+#: An unreadable credential is written down once in this time, however many calls run into it.
+_UNREADABLE_SECONDS: Final = 60.0
+_MAX_NOTED: Final = 1_000
+#: The server gives the whole of the end half a minute.
+_FLUSH_SECONDS: Final = 20.0
+#: Seconds that PostgreSQL may take for one answer, for those who watch and look up.
+_ANSWER_SECONDS: Final = 2.0
+
+
+class Live(Protocol):
+    """A call that is running on some edge of this worker."""
+
+    exchange: Exchange
+
+    def concerns(self, keys: set[UUID], tenants: set[UUID]) -> bool: ...
+
+    def has_expired(self, now_us: int) -> bool: ...
+
+    def is_stuck(self) -> bool: ...
+
+    def abandon(self) -> None: ...
+
+
+class Relay:
+    """Made inside the worker, after the fork, by `start`."""
+
+    def __init__(self, pepper_key: Secret, epoch: int, executor: ThreadPoolExecutor) -> None:
+        self.live: set[Live] = set()
+        self.limits = Limits()
+        self.snapshot = Snapshot(SYSTEM, executor)
+        self.snapshot.epoch = epoch
+        self.snapshot.on_change = self._on_change
+        self.snapshot.on_reset = self._on_reset
+        self.house = House(
+            chain=Chain([TenantKeyAuthenticator(pepper_key)]),
+            clock=SYSTEM,
+            max_body=settings.MAX_BODY,
+            slots=Slots(settings.MAX_CALLS),
+            timeouts=Timeouts(**settings.TIMEOUTS),
+        )
+        self.upstreams = Upstreams(Transport(resolve=address_filter().resolve))
+        self.journal = Journal(settings.VAR / "journal")
+        self.flusher = Flusher(self.journal)
+        # A thread of its own: a crowd of unknown keys may fill the other's queue, and must not make us blind to a revoke.
+        self._watchman = _threads(1, "epoch")
+        self.watch: Watch = watch_for(self.snapshot, self._watchman)
+        self._noted: OrderedDict[UUID, float] = OrderedDict()
+        self._ticker: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def start(cls) -> "Relay":
+        """Read what must be there before the first request, and warm what would make it slow."""
+        loop = asyncio.get_running_loop()
+        executor = _threads(_THREADS, "relay")
+        pepper_key, epoch = await loop.run_in_executor(executor, _read_first)
+        relay = cls(pepper_key, epoch, executor)
+        relay.flusher.start()
+        relay.watch.start()
+        relay._tick()
+        lifecycle.report_with("relay", relay.report)
+        return relay
+
+    def report(self) -> dict[str, object]:
+        """For `/health/detail`."""
+        return {
+            "calls_running": len(self.live),
+            "slots_free": self.house.slots.free,
+            "snapshot_epoch": self.snapshot.epoch,
+            "snapshot_lag_seconds": round(self.snapshot.lag(), 3),
+        }
+
+    def _tick(self) -> None:
+        self._ticker = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+        now = SYSTEM.unix_us()
+        for live in list(self.live):
+            try:
+                self._watch_over(live, now)
+            except Exception:
+                # One call's fault must not keep the others' keys from expiring.
+                logger.exception("A running call could not be looked after.")
+
+    def _watch_over(self, live: Live, now_us: int) -> None:
+        if live.has_expired(now_us):
+            live.exchange.revoked()
+        if live in self.live and live.is_stuck():
+            live.abandon()
+
+    def _on_change(self, keys: set[UUID], tenants: set[UUID]) -> None:
+        """Look up afresh whoever is in the middle of a call and may have lost the right to it."""
+        for live in [live for live in self.live if live.concerns(keys, tenants)]:
+            self._look_again(live)
+
+    def _on_reset(self) -> None:
+        """Nobody can say what changed: everybody is looked up afresh."""
+        for live in [live for live in self.live if live.exchange.known is not None]:
+            self._look_again(live)
+
+    def _look_again(self, live: Live) -> None:
+        if live in self.live:
+            self.snapshot.load(live.exchange.fingerprint, partial(self._looked_again, live))
+
+    def _looked_again(self, live: Live, found: Found) -> None:
+        if isinstance(found, Unknown):
+            live.exchange.revoked()
+        elif isinstance(found, Known):
+            # Its key may end at another time now.
+            live.exchange.known = found
+        else:
+            # That we could not look does not say that they may go on.
+            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._look_again, live)
+
+    def report_unreadable(self, upstream: Upstream) -> None:
+        """An audit row that this credential does not open; at most one a minute and credential from this worker."""
+        credential = upstream.credential
+        now = SYSTEM.monotonic()
+        if credential is None or self._noted.get(credential.id, -1e9) > now - _UNREADABLE_SECONDS:
+            return
+        self._noted[credential.id] = now
+        while len(self._noted) > _MAX_NOTED:
+            self._noted.popitem(last=False)
+        self.snapshot.executor.submit(_note_unreadable, upstream, credential.id)
+
+    def drain(self) -> None:
+        """The time for running streams is over: end each with an error event."""
+        for live in list(self.live):
+            live.exchange.drain()
+
+    async def stop(self) -> None:
+        """Everything settled goes into the tables before the process ends."""
+        self.drain()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await self.watch.stop()
+        await self.upstreams.close()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.flusher.stop, _FLUSH_SECONDS)
+        self.journal.close()
+        self.snapshot.close()
+        self._watchman.shutdown(wait=False, cancel_futures=True)
+
+
+def _threads(number: int, name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(
+        number,
+        thread_name_prefix=name,
+        initializer=partial(patience.bound_thread, _ANSWER_SECONDS),
+    )
+
+
+def _read_first() -> tuple[Secret, int]:
+    try:
+        _, pepper_key = pepper()
+        # The first request would otherwise pay for importing every view.
+        get_resolver().url_patterns  # noqa: B018
+        return pepper_key, changes.epoch()
+    finally:
+        connection.close()
+
+
+def _note_unreadable(upstream: Upstream, credential_id: UUID) -> None:
+    entry = Entry(
+        system_actor("relay"),
+        "provider.credential_unreadable",
+        Target(KIND, str(upstream.id), upstream.name),
+        scope=audit.scope_of(upstream.tenant_id),
+        outcome=AuditEvent.Outcome.FAILED,
+        error_code=CredentialUnreadable.code,
+        details={"credential": str(credential_id)},
+    )
+    try:
+        changes.note(entry)
+    except DatabaseError:
+        logger.exception("An unreadable credential could not be noted in the audit log.")
+    finally:
+        connection.close()

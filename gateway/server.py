@@ -1,0 +1,82 @@
+"""Starting gunicorn from within Python, so that one command serves and nothing needs a shell."""
+
+import logging
+from typing import Any
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.postgresql.base import DatabaseWrapper as PostgresWrapper
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from gateway.worker import Worker, after_fork
+from tenants import patience
+
+_HEARTBEAT_SECONDS = 30
+_KEEP_ALIVE_SECONDS = 65
+_MARGIN_SECONDS = 45
+
+
+class JSONLogger(Logger):  # type: ignore[misc]
+    """gunicorn's own lines go through our handlers: one line of JSON each."""
+
+    def setup(self, cfg: Any) -> None:
+        self.error_log = logging.getLogger("gunicorn.error")
+        self.access_log = logging.getLogger("gunicorn.access")
+        for log in (self.error_log, self.access_log):
+            log.propagate = True
+            log.handlers.clear()
+            log.setLevel(settings.LOG_LEVEL)
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    def __init__(self, bind: str, workers: int) -> None:
+        self._bind = bind
+        self._workers = workers
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in {
+            "bind": self._bind,
+            "workers": self._workers,
+            "worker_class": Worker,
+            "post_fork": after_fork,
+            "logger_class": JSONLogger,
+            "proc_name": "gatehouse",
+            "timeout": _HEARTBEAT_SECONDS,
+            "keepalive": _KEEP_ALIVE_SECONDS,
+            "graceful_timeout": int(
+                settings.PRE_DRAIN_SECONDS + settings.DRAIN_SECONDS + _MARGIN_SECONDS
+            ),
+            "limit_request_fields": 100,
+            "limit_request_field_size": 8190,
+            # Who may speak for a caller's address is decided in one place of ours (TRUSTED_PROXIES).
+            "forwarded_allow_ips": "",
+            "control_socket_disable": True,
+        }.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        from gateway.asgi import application  # noqa: PLC0415 - belongs to the worker, after the fork
+
+        return application
+
+
+def _bound_waits() -> None:
+    """From here on nobody waits for the database without end."""
+    patience.bound_process(settings.ANSWER_SECONDS)
+    if isinstance(default := connections[DEFAULT_DB_ALIAS], PostgresWrapper):
+        # What DATABASE_URL says goes first: some poolers take no options at all.
+        default.settings_dict["OPTIONS"].setdefault("options", settings.SERVING_OPTIONS)
+
+
+def serve(bind: str, workers: int) -> None:
+    """Serve until a signal ends it. `bind` is `host:port`. Nothing opened before the fork may be shared after it."""
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        if isinstance(connection, PostgresWrapper):
+            # The pool belongs to the process, its threads do not survive a fork, and its sockets would be everybody's.
+            connection.close_pool()
+    _bound_waits()
+    _Server(bind, workers).run()

@@ -1,0 +1,363 @@
+"""Every setting of Gatehouse, and the only module that reads the environment.
+
+Order: the process's environment, then `$GATEHOUSE_VAR/secrets.env` (written by `quickstart` alone), then the default.
+A secret `NAME` may also come as `NAME_FILE`, the path of a file that holds it. `docs/configuration.md` explains each.
+"""
+
+import base64
+import binascii
+import ipaddress
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from gateway import first_run
+from tenants import patience
+from tenants.sealing import KEY_BYTES, Secret
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+class _Environment(environ.FileAwareEnv):  # type: ignore[misc]  # it comes without types
+    """A value that cannot be is refused by a sentence that names the variable, and never the value."""
+
+    def get_value(self, var: str, *args: Any, **options: Any) -> Any:
+        try:
+            value = super().get_value(var, *args, **options)
+        except OSError as fault:
+            sentence = f"{var}_FILE cannot be read: {fault.strerror}."
+            raise ImproperlyConfigured(sentence) from None
+        except UnicodeDecodeError:
+            raise ImproperlyConfigured(f"{var}_FILE does not hold a text.") from None
+        except ValueError:
+            raise ImproperlyConfigured(f"{var} is not a number.") from None
+        if isinstance(value, int | float) and not 0 <= value < float("inf"):
+            raise ImproperlyConfigured(f"{var} must not be negative or without end.")
+        # Editors end a file with a line break, which belongs to no secret.
+        return value.strip() if isinstance(value, str) else value
+
+
+env = _Environment()
+
+VAR = Path(env.str("GATEHOUSE_VAR", default=str(BASE_DIR / "var"))).absolute()
+QUICKSTART = sys.argv[1:2] == ["quickstart"]
+if QUICKSTART:
+    first_run.ensure_secrets(VAR)
+if (VAR / first_run.FILE_NAME).is_file():
+    env.read_env(str(VAR / first_run.FILE_NAME), overwrite=False)
+
+
+# --- secrets: missing or weak ones stop the start ---------------------------------------------------------------------
+
+#: Long enough that no random text holds one by chance.
+_WEAK_WORDS = (
+    *("changeme", "change-me", "change_me", "changeit", "replace", "insecure", "secret"),
+    *("password", "passw0rd", "letmein", "default", "example", "gatehouse", "development"),
+    *("12345678", "qwerty", "asdfgh"),
+)
+_SECRET_KEY_CHARACTERS = 32
+_DISTINCT_CHARACTERS = 10
+
+
+def _refuse(name: str, fault: str) -> ImproperlyConfigured:
+    """The sentence names the variable and the fault, never the value."""
+    return ImproperlyConfigured(
+        f"{name} {fault}. Set it in the environment (or {name}_FILE), or run `manage.py quickstart` once, which makes it."
+    )
+
+
+def _is_guessable(value: Sequence[int]) -> bool:
+    """Few different characters or bytes, one part over and over, or mostly neighbours as in `abcd` and `4321`."""
+    length = len(value)
+    repeats = any(value[start:] == value[: length - start] for start in range(1, length // 2 + 1))
+    steps = [abs(after - before) <= 1 for before, after in pairwise(value)]
+    return len(set(value)) < _DISTINCT_CHARACTERS or repeats or 2 * sum(steps) > len(steps)
+
+
+def _strong(name: str, value: str) -> str:
+    if len(value) < _SECRET_KEY_CHARACTERS:
+        raise _refuse(name, f"is too short: it needs at least {_SECRET_KEY_CHARACTERS} characters")
+    lowered = value.lower()
+    known = any(word in lowered for word in _WEAK_WORDS)
+    if known or _is_guessable([ord(character) for character in value]):
+        raise _refuse(name, "is a known or guessable value")
+    return value
+
+
+def _secret_key() -> str:
+    value: str = env.str("SECRET_KEY", default="")
+    if not value:
+        raise _refuse("SECRET_KEY", "is not set")
+    return _strong("SECRET_KEY", value)
+
+
+def _fallbacks() -> list[str]:
+    """Former secret keys. What was signed with them is still believed, so they are as strong as the key itself."""
+    texts: list[str] = env.list("SECRET_KEY_FALLBACKS", default=[])
+    return [_strong("SECRET_KEY_FALLBACKS", text.strip()) for text in texts]
+
+
+def _kek(text: str) -> Secret:
+    try:
+        raw = (
+            bytes.fromhex(text)
+            if len(text) == KEY_BYTES * 2
+            else base64.b64decode(text, validate=True)
+        )
+    except (ValueError, binascii.Error):
+        raise _refuse("GATEHOUSE_KEK", "is neither hex nor base64") from None
+    if len(raw) != KEY_BYTES:
+        raise _refuse("GATEHOUSE_KEK", f"must be exactly {KEY_BYTES} bytes")
+    # Thirty-two random bytes are practically never all printable: that is a passphrase.
+    if _is_guessable(raw) or all(0x20 <= byte < 0x7F for byte in raw):
+        raise _refuse("GATEHOUSE_KEK", "is a known or guessable value")
+    return Secret(raw)
+
+
+def _keks() -> list[Secret]:
+    texts = [part.strip() for part in env.str("GATEHOUSE_KEK", default="").split(",")]
+    if not any(texts):
+        raise _refuse("GATEHOUSE_KEK", "is not set")
+    return [_kek(text) for text in texts if text]
+
+
+SECRET_KEY = _secret_key()
+SECRET_KEY_FALLBACKS = _fallbacks()
+#: Newest first: it wraps, all of them unwrap.
+KEK = _keks()
+
+
+# --- where we are reached ---------------------------------------------------------------------------------------------
+
+DEBUG = env.bool("DEBUG", default=False)
+HOST = env.str("HOST", default="127.0.0.1")
+PORT = env.int("PORT", default=8000)
+PUBLIC_URL = env.str("PUBLIC_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+if urlsplit(PUBLIC_URL).hostname not in {None, *ALLOWED_HOSTS}:
+    ALLOWED_HOSTS = [*ALLOWED_HOSTS, str(urlsplit(PUBLIC_URL).hostname)]
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+
+def _networks(name: str) -> list[str]:
+    values: list[str] = env.list(name, default=[])
+    for value in values:
+        try:
+            ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"{name} holds an entry that is no address or CIDR."
+            ) from None
+    return values
+
+
+#: Addresses or CIDRs of proxies whose X-Forwarded-For is believed.
+TRUSTED_PROXIES = _networks("TRUSTED_PROXIES")
+WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", default=1)
+
+# --- the relay --------------------------------------------------------------------------------------------------------
+
+#: Host names, addresses or CIDRs that the address filter lets through although they are not public.
+ALLOWED_UPSTREAMS = env.list("GATEHOUSE_ALLOWED_UPSTREAMS", default=[])
+#: Seconds that a worker cut off from the database goes on trusting what it knows.
+AUTH_STALE_SECONDS: float = env.float("GATEHOUSE_AUTH_STALE_SECONDS", default=30.0)
+#: Bytes of a request body.
+MAX_BODY = env.int("GATEHOUSE_MAX_BODY", default=32 * 1024 * 1024)
+#: Calls at once in one worker; one more is answered 503 `overloaded`.
+MAX_CALLS = env.int("GATEHOUSE_MAX_CALLS", default=4096)
+#: Seconds, each hop of an upstream call by its own limit (providers.types.Timeouts).
+TIMEOUTS = {
+    name: env.float(f"GATEHOUSE_TIMEOUT_{name.upper()}", default=seconds)
+    for name, seconds in (
+        ("connect", 3.0),
+        ("first_byte", 120.0),
+        ("between_chunks", 60.0),
+        ("total", 1800.0),
+    )
+}
+#: Seconds from a connection's beginning, or a later request's first byte, to the end of the request's head.
+HEAD_SECONDS: float = env.float("GATEHOUSE_TIMEOUT_HEAD", default=10.0)
+#: Seconds in which some more of a request's body must come.
+BODY_IDLE_SECONDS: float = env.float("GATEHOUSE_TIMEOUT_BODY_IDLE", default=20.0)
+#: Seconds that running streams get after SIGTERM.
+DRAIN_SECONDS = env.int("GATEHOUSE_TIMEOUT_DRAIN", default=300)
+#: Seconds of listening on after SIGTERM with readiness already gone, so that a balancer notices.
+PRE_DRAIN_SECONDS = env.float("GATEHOUSE_TIMEOUT_PRE_DRAIN", default=5.0)
+
+# --- the first run: nobody else needs what is in the environment for other programs ------------------------------------
+
+FIRST_RUN_PROVIDERS: dict[str, first_run.Found] = {}
+FIRST_RUN_UNUSED: list[str] = []
+if QUICKSTART:
+    FIRST_RUN_PROVIDERS = first_run.found_providers(lambda name: env.str(name, default=""))
+    FIRST_RUN_UNUSED = first_run.unused_keys(lambda name: env.str(name, default=""))
+
+# --- database and shared state ----------------------------------------------------------------------------------------
+
+_DATABASE_SCHEMES = {"sqlite", "postgres", "postgresql"}
+_REDIS_SCHEMES = {"redis", "rediss", "unix"}
+
+
+def _url(name: str, text: str, schemes: set[str]) -> str:
+    """An address of a kind we know. It may hold a password, so it is judged before any library could complain of it."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in schemes and "://" in text
+        # `sqlite://:memory:` has no port, whatever it looks like.
+        good = good and (parts.scheme == "sqlite" or parts.port != 0)
+    except ValueError:
+        good = False
+    if text and not good:
+        forms = " or ".join(f"{scheme}://…" for scheme in sorted(schemes))
+        raise ImproperlyConfigured(f"{name} is no address like {forms}.")
+    return text
+
+
+DATABASE_URL = _url(
+    "DATABASE_URL",
+    env.str("DATABASE_URL", default=f"sqlite:///{VAR / 'gatehouse.sqlite3'}"),
+    _DATABASE_SCHEMES,
+)
+if not DATABASE_URL:
+    raise ImproperlyConfigured("DATABASE_URL is empty: leave it out, or say which database.")
+DATABASES = {"default": env.db_url_config(DATABASE_URL)}
+_database = DATABASES["default"]
+_POOL = env.int("GATEHOUSE_DB_POOL", default=10)
+#: Connections of a worker that nobody else may take: four look-ups, the watch on changes, the flusher.
+_POOL_OF_THE_RELAY = 6
+#: Requests that Django works on at once in one worker; each may hold a connection.
+DJANGO_SEATS = max(2, _POOL - _POOL_OF_THE_RELAY)
+#: For a process that serves. Commands are not bounded: a migration may take its time.
+SERVING_OPTIONS = "-c statement_timeout=15s -c lock_timeout=5s"
+#: Seconds that a serving process waits for one answer of PostgreSQL: a little longer than it lets a statement run.
+ANSWER_SECONDS = 18.0
+if _database["ENGINE"].endswith("sqlite3"):
+    _database["OPTIONS"] = {
+        # A transaction takes its write lock when it begins: upgrading later fails at once, whatever the time limit.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA recursive_triggers=ON;"
+        " PRAGMA mmap_size=0;",
+    }
+else:
+    # A server that restarted leaves dead connections in the pool: each is looked at before it is used.
+    _database["CONN_HEALTH_CHECKS"] = True
+    _database["OPTIONS"] = {
+        "connect_timeout": 3,
+        # Milliseconds; a machine that vanished answers nothing at all, not even no.
+        "tcp_user_timeout": 10_000,
+        **_database.get("OPTIONS", {}),
+        "pool": {
+            "min_size": 0,
+            "max_size": _POOL,
+            "connection_class": patience.Connection,
+            "timeout": 2,
+            # The pool doubles its pause with every failure; given up early, it tries again whenever somebody asks.
+            "reconnect_timeout": 0.5,
+        },
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+#: Redis or Valkey; empty means none. `REDIS_PREFIX` goes before every key *and channel*.
+REDIS_URL = _url("REDIS_URL", env.str("REDIS_URL", default=""), _REDIS_SCHEMES)
+REDIS_PREFIX = env.str("GATEHOUSE_REDIS_PREFIX", default="gatehouse:")
+
+# --- Django -----------------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "rest_framework",
+    "tenants",
+    "keys",
+    "providers",
+    "usage",
+    "gateway",
+]
+MIDDLEWARE = [
+    "gateway.middleware.RequestContext",
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "gateway.urls"
+ASGI_APPLICATION = "gateway.asgi.application"
+AUTH_USER_MODEL = "tenants.User"
+PASSWORD_HASHERS = [
+    "tenants.passwords.Argon2Hasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 10},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+    }
+]
+STATIC_URL = "static/"
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+APPEND_SLASH = False
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+_behind_tls = PUBLIC_URL.startswith("https://")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+# The platform probes /livez over plain HTTP behind the proxy, so the redirect belongs to the proxy, not to us.
+SECURE_SSL_REDIRECT = False
+SECURE_HSTS_SECONDS = 31_536_000 if _behind_tls else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = False
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _behind_tls
+X_FRAME_OPTIONS = "DENY"
+# A TLS proxy in front owns the redirect (W008) and decides about subdomains and preloading (W005, W021).
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["gateway.api.authentication.OperatorAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["gateway.api.permissions.OperatorPermission"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["gateway.api.parsers.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "gateway.api.negotiation.AlwaysJSON",
+    "EXCEPTION_HANDLER": "gateway.api.errors.handle",
+    "UNAUTHENTICATED_USER": None,
+}
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"redact": {"()": "gateway.logs.RedactionFilter"}},
+    "formatters": {"json": {"()": "gateway.logs.JSONFormatter"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "json",
+            "filters": ["redact"],
+        }
+    },
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # These would print request lines and headers of calls to providers.
+        "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,231 @@
+"""From a request's headers to who calls: one credential, an authenticator that knows its form, an `Identity`.
+
+The relay looks identities up by a 32-byte value that an authenticator makes of the credential; what it finds was loaded by
+`load_identity`. Everything else about a caller was decided before the request came.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+from uuid import UUID
+
+from keys import tokens
+from keys.models import KeySecret
+from keys.tokens import Kind
+from tenants.clock import SYSTEM, to_unix_us
+from tenants.models import Tenant
+from tenants.sealing import Secret
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+_MAX_CREDENTIAL: Final = 8192
+#: Headers that may carry a credential, as OpenAI, Anthropic, Azure and Gemini clients send them.
+_PLAIN_HEADERS: Final = frozenset((b"x-api-key", b"api-key", b"x-goog-api-key"))
+
+
+class CredentialError(Exception):
+    """No identity can come of what was sent.
+
+    CredentialError
+    ├── MissingCredential     none at all
+    └── BadCredential         malformed, of another kind, unknown, or two different ones: never said which
+    """
+
+
+class MissingCredential(CredentialError):
+    pass
+
+
+class BadCredential(CredentialError):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls and what they may. Immutable; made from the database, never by a request.
+
+    `valid_until` and `ends_at` are microseconds since 1970 or None: past the first no new call begins, past the second
+    (the key's own expiry) running ones end as well.
+    """
+
+    tenant_id: UUID
+    tenant: str
+    key_id: UUID
+    key_prefix: str
+    team: str
+    project_id: UUID | None
+    project: str
+    account_id: UUID | None
+    account: str
+    scopes: frozenset[str]
+    allowed_models: tuple[tuple[str, ...], ...]
+    allowed_capabilities: frozenset[str] | None
+    allowed_networks: tuple[tuple[Network, ...], ...]
+    key_rpm: int | None
+    key_concurrency: int | None
+    tenant_rpm: int | None
+    tenant_concurrency: int | None
+    log_content: bool
+    valid_until: int | None
+    ends_at: int | None
+
+    def may_use_model(self, name: str) -> bool:
+        """Every list that is set (the key's, the tenant's) must name the model or a prefix of it."""
+        return all(_matches(name, patterns) for patterns in self.allowed_models)
+
+    def may_use_capability(self, capability: str) -> bool:
+        return self.allowed_capabilities is None or capability in self.allowed_capabilities
+
+    def may_call_from(self, address: str) -> bool:
+        """Every list that is set must contain the caller's address; an address we cannot read is in none."""
+        if not self.allowed_networks:
+            return True
+        try:
+            ip = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped  # as a socket for both families names an IPv4 caller
+        return all(any(ip in network for network in networks) for networks in self.allowed_networks)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(
+        name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+        for pattern in patterns
+    )
+
+
+# --- from headers to a look-up value ----------------------------------------------------------------------------------
+
+
+class Authenticator(Protocol):
+    """Knows one form of credential. A new form is a new authenticator in the chain, and no route changes."""
+
+    def recognises(self, text: str) -> bool:
+        """Whether this credential is for this authenticator, good or bad: the first that says yes decides."""
+
+    def lookup_value(self, text: str) -> bytes:
+        """The value its identity is found under. Raises `BadCredential`."""
+
+
+class TenantKeyAuthenticator:
+    """`gwk_` keys: form and checksum before any look-up, then the HMAC under the pepper."""
+
+    def __init__(self, pepper: Secret) -> None:
+        self._pepper = pepper
+
+    def recognises(self, text: str) -> bool:
+        return tokens.has_known_prefix(text)
+
+    def lookup_value(self, text: str) -> bytes:
+        if not tokens.is_well_formed(text, Kind.TENANT_KEY):
+            raise BadCredential
+        return tokens.fingerprint(self._pepper, text)
+
+
+class Chain:
+    """Authenticators in order."""
+
+    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+        self._authenticators = tuple(authenticators)
+
+    def lookup_value(self, headers: RawHeaders) -> bytes:
+        """What the caller's identity is found under. Raises `MissingCredential`, `BadCredential`."""
+        text = read_credential(headers)
+        for authenticator in self._authenticators:
+            if authenticator.recognises(text):
+                return authenticator.lookup_value(text)
+        raise BadCredential
+
+
+def read_credential(headers: RawHeaders) -> str:
+    """The one credential of a request; the same one in two headers is one. Names must be lower case."""
+    found: str | None = None
+    for name, value in headers:
+        if name == b"authorization":
+            text = _bearer(value)
+        elif name in _PLAIN_HEADERS:
+            text = _text(value)
+        else:
+            continue
+        if found is not None and text != found:
+            raise BadCredential
+        found = text
+    if found is None:
+        raise MissingCredential
+    return found
+
+
+def _bearer(value: bytes) -> str:
+    scheme, _, rest = value.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise BadCredential
+    return _text(rest)
+
+
+def _text(value: bytes) -> str:
+    stripped = value.strip()
+    if not stripped or len(stripped) > _MAX_CREDENTIAL or not stripped.isascii():
+        raise BadCredential
+    return stripped.decode("ascii")
+
+
+# --- from the database to an identity ---------------------------------------------------------------------------------
+
+
+def load_identity(fingerprint: bytes) -> Identity | None:
+    """Who this secret stands for now, or None: unknown, superseded, revoked, paused, expired, or of somebody suspended."""
+    secret = (
+        KeySecret.objects.select_related("key__tenant", "key__project", "key__account")
+        .filter(fingerprint=fingerprint)
+        .first()
+    )
+    return None if secret is None else _identity(secret, SYSTEM.now())
+
+
+def _identity(secret: KeySecret, now: datetime) -> Identity | None:
+    key, tenant = secret.key, secret.key.tenant
+    account, project = key.account, key.project
+    ends = [moment for moment in (secret.not_after, key.expires_at) if moment is not None]
+    if key.revoked_at is not None or not key.is_active or any(end <= now for end in ends):
+        return None
+    if tenant.status != Tenant.Status.ACTIVE:
+        return None
+    if account is not None and (not account.is_active or account.deleted_at is not None):
+        return None
+    return Identity(
+        tenant_id=tenant.id,
+        tenant=tenant.slug,
+        key_id=key.id,
+        key_prefix=secret.prefix,
+        team=key.team,
+        project_id=project.id if project else None,
+        project=project.name if project else "",
+        account_id=account.id if account else None,
+        account=account.username if account else "",
+        scopes=frozenset(key.scopes),
+        allowed_models=tuple(
+            tuple(names)
+            for names in (tenant.allowed_models, key.allowed_models)
+            if names is not None
+        ),
+        allowed_capabilities=(
+            None if key.allowed_capabilities is None else frozenset(key.allowed_capabilities)
+        ),
+        allowed_networks=tuple(
+            tuple(ipaddress.ip_network(text) for text in texts)
+            for texts in (tenant.allowed_addresses, key.allowed_addresses)
+            if texts is not None
+        ),
+        key_rpm=key.rate_limit_rpm,
+        key_concurrency=key.max_concurrency,
+        tenant_rpm=tenant.rate_limit_rpm,
+        tenant_concurrency=tenant.max_concurrency,
+        log_content=key.log_content and tenant.content_logging,
+        valid_until=to_unix_us(min(ends)) if ends else None,
+        ends_at=to_unix_us(key.expires_at) if key.expires_at else None,
+    )

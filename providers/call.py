@@ -1,0 +1,223 @@
+"""One call to an upstream: what its caller is told, what it can do, and its limits of time."""
+
+from time import monotonic
+from typing import Final, Protocol
+
+from providers.connection import Connection
+from providers.dialing import Dialing, Timings
+from providers.types import FailureKind, Headers, UpstreamFailure, UpstreamRequest
+
+
+class Receiver(Protocol):
+    """The caller's side. All calls come on the loop's thread, and none from inside `send` except `upstream_sent`.
+
+    After `Call.abort` nothing more comes; otherwise exactly one of `upstream_end` and `upstream_failed` comes last.
+    """
+
+    def upstream_sent(self) -> None:
+        """The whole request was handed over. Does not come if the answer was complete before that."""
+
+    def upstream_head(self, status: int, headers: Headers) -> None:
+        """Status 200 to 599; header names in lower case, in the upstream's order, repeated ones repeated."""
+
+    def upstream_bytes(self, data: bytes) -> None:
+        """Body bytes without their framing, never empty."""
+
+    def upstream_end(self) -> None:
+        """The answer is whole."""
+
+    def upstream_failed(self, failure: UpstreamFailure) -> None:
+        """The answer will not become whole."""
+
+
+class _Nobody:
+    """Takes the place of a receiver that is to hear no more."""
+
+    def upstream_sent(self) -> None: ...
+
+    def upstream_head(self, status: int, headers: Headers) -> None: ...
+
+    def upstream_bytes(self, data: bytes) -> None: ...
+
+    def upstream_end(self) -> None: ...
+
+    def upstream_failed(self, failure: UpstreamFailure) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+_NO_WAIT: Final = Timings()
+
+
+# The phases of a call, as plain numbers: they change five times in each.
+_STARTING: Final = 0  # in the queue or being connected, which have limits of their own
+_WRITING: Final = 1
+_AWAITING: Final = 2  # the request is out, the answer's head is not whole
+_READING: Final = 3
+_DONE: Final = 4
+
+
+class Call:
+    """One request on its way: the caller's handle, and what the connection reports to."""
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_deadline",
+        "_dialing",
+        "_head",
+        "_live",
+        "_must_end_by",
+        "_paused",
+        "_phase",
+        "_receiver",
+        "_unsent",
+        "limits",
+        "timings",
+        "waiting_since",
+    )
+
+    def __init__(
+        self,
+        request: UpstreamRequest,
+        head: bytes,
+        receiver: Receiver,
+        live: set["Call"],
+    ) -> None:
+        self.timings = _NO_WAIT
+        """What is no overhead of ours: waiting for a place, names, connecting, TLS."""
+        self.waiting_since: float | None = None
+        self._head = head
+        self._body = request.body
+        self.limits = request.timeouts
+        self._receiver = receiver
+        self._live = live
+        self._phase = _STARTING
+        self._connection: Connection | None = None
+        self._dialing: Dialing | None = None
+        self._paused = False
+        self._unsent = 0
+        self._deadline = 0.0
+        self._must_end_by = monotonic() + request.timeouts.total
+        live.add(self)
+
+    # ---- for the caller
+
+    def pause(self) -> None:
+        """Stop reading from the upstream. What one read has already brought may still be delivered."""
+        self._paused = True
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        if self._connection is not None:
+            self._connection.resume()
+
+    def abort(self) -> None:
+        """Close the connection at once; nothing more is called. Does nothing on a call that is over."""
+        self._leave()
+
+    def waited(self) -> float:
+        """Seconds before the request could be written: queueing, names, connecting, TLS. No overhead of ours."""
+        told = self.timings
+        return told.pool_wait + told.dns + told.connect + told.tls
+
+    # ---- for the transport
+
+    @property
+    def is_done(self) -> bool:
+        return self._phase == _DONE
+
+    def dialed_by(self, dialing: Dialing | None) -> None:
+        self._dialing = dialing
+
+    def start_on(self, connection: Connection) -> bool:
+        """Send the request; False if the connection is dead and not one byte was taken."""
+        self._dialing = None
+        self._connection = connection
+        self._phase = _WRITING
+        self._unsent = -1
+        if connection.begin(self, self._head, self._body):
+            if self._paused:
+                connection.pause()
+            return True
+        self._connection = None
+        self._phase = _STARTING
+        return False
+
+    def check(self, now: float, late: float) -> None:
+        """End the call if a limit has passed.
+
+        `late` is how long the loop itself kept us from looking: that was nobody's silence.
+        """
+        if now >= self._must_end_by:
+            self.failed(FailureKind.TIMEOUT, "total")
+        elif self._phase != _STARTING and not self._is_alive(now):
+            self._deadline += late
+            if now >= self._deadline:
+                self._out_of_time()
+
+    def _is_alive(self, now: float) -> bool:
+        """Whether there was progress since the last look, or no reason to expect any; then the time starts anew."""
+        connection = self._connection
+        if connection is None:
+            return False
+        if self._phase == _WRITING:
+            before, self._unsent = self._unsent, connection.unsent()
+            if self._unsent == before:
+                return False
+            self._deadline = now + self.limits.write
+        elif self._phase == _READING and (self._paused or connection.heard):
+            connection.heard = False
+            self._deadline = now + self.limits.between_chunks
+        elif self._phase == _AWAITING and self._paused:
+            self._deadline = now + self.limits.first_byte
+        else:
+            return False
+        return True
+
+    def _out_of_time(self) -> None:
+        if self._phase == _WRITING:
+            self.failed(FailureKind.WRITE_TIMEOUT, "the upstream stopped taking the request")
+        elif self._phase == _AWAITING:
+            self.failed(FailureKind.TIMEOUT, "first byte")
+        else:
+            self.failed(FailureKind.TIMEOUT, "between chunks")
+
+    # ---- for the connection
+
+    def sent(self) -> None:
+        self._head = self._body = b""  # a long stream need not hold its request
+        if self._phase == _WRITING:
+            self._phase = _AWAITING
+            self._deadline = monotonic() + self.limits.first_byte
+        self._receiver.upstream_sent()
+
+    def head(self, status: int, headers: Headers) -> None:
+        self._phase = _READING
+        self._receiver.upstream_head(status, headers)
+
+    def body(self, data: bytes) -> None:
+        self._receiver.upstream_bytes(data)
+
+    def ended(self) -> None:
+        self._connection = None  # by now idle, closed, or on another call
+        self._leave().upstream_end()
+
+    def failed(self, kind: FailureKind, detail: str) -> None:
+        nothing_sent = self._connection is None or not self._connection.taken
+        self._leave().upstream_failed(UpstreamFailure(kind, nothing_sent, detail))
+
+    def _leave(self) -> Receiver:
+        """Let go of everything; gives the receiver, for its last word, the first time only."""
+        receiver, self._receiver = self._receiver, _NOBODY
+        self._phase = _DONE
+        self._live.discard(self)
+        self._head = self._body = b""
+        connection, self._connection = self._connection, None
+        dialing, self._dialing = self._dialing, None
+        if connection is not None:
+            connection.discard()
+        if dialing is not None:
+            dialing.cancel()
+        return receiver

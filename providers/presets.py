@@ -1,0 +1,254 @@
+"""What is known about the well-known kinds of provider. A plain table, pure; a row is a default, never a limit.
+
+Prices are a snapshot of the providers' public lists, compared row by row with `genai-prices` 0.2.3 (November 2026,
+https://github.com/pydantic/genai-prices); windows and caps are the providers' own words. They are short on purpose: an
+installation's own models and dated prices are rows in its database. USD per million tokens as decimal text, because money is
+never a float; `cached_usd` is None where cached input costs the same, a price is None where nobody charges.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+
+class UnknownKind(Exception):
+    """No provider of that kind is known."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"There is no provider kind {kind!r}; known are {', '.join(PRESETS)}.")
+        self.kind = kind
+
+
+class PresetModel(NamedTuple):
+    """A model under the upstream's own id. Windows and caps in tokens."""
+
+    upstream_id: str
+    capability: str
+    context_window: int | None
+    max_output: int | None
+    input_usd: str | None
+    cached_usd: str | None
+    output_usd: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A kind of provider. `base_url` empty: whoever adds one has to say where it is.
+
+    `env_key` and `env_base_url` name the variables in which people already keep a key or an address for it;
+    `in_process` ones are answered by this house itself, without a connection.
+    """
+
+    name: str
+    label: str
+    base_url: str
+    needs_key: bool
+    env_key: str = ""
+    env_base_url: str = ""
+    dialect: str = "openai"
+    auth: str = "bearer"
+    in_process: bool = False
+    models: tuple[PresetModel, ...] = ()
+
+
+def _chat(
+    upstream_id: str,
+    context_window: int | None,
+    max_output: int | None,
+    input_usd: str | None,
+    output_usd: str | None,
+    cached_usd: str | None = None,
+) -> PresetModel:
+    return PresetModel(
+        upstream_id, "chat", context_window, max_output, input_usd, cached_usd, output_usd
+    )
+
+
+def _embedding(upstream_id: str, context_window: int, input_usd: str) -> PresetModel:
+    return PresetModel(upstream_id, "embedding", context_window, None, input_usd, None, "0")
+
+
+_OPENAI = Preset(
+    name="openai",
+    label="OpenAI",
+    base_url="https://api.openai.com/v1",
+    needs_key=True,
+    env_key="OPENAI_API_KEY",
+    env_base_url="OPENAI_BASE_URL",
+    models=(
+        _chat("gpt-5", 400_000, 128_000, "1.25", "10", "0.125"),
+        _chat("gpt-5-mini", 400_000, 128_000, "0.25", "2", "0.025"),
+        _chat("gpt-5-nano", 400_000, 128_000, "0.05", "0.40", "0.005"),
+        _chat("gpt-4.1", 1_047_576, 32_768, "2", "8", "0.50"),
+        _chat("gpt-4.1-mini", 1_047_576, 32_768, "0.40", "1.60", "0.10"),
+        _chat("gpt-4o", 128_000, 16_384, "2.50", "10", "1.25"),
+        _chat("gpt-4o-mini", 128_000, 16_384, "0.15", "0.60", "0.075"),
+        _embedding("text-embedding-3-small", 8192, "0.02"),
+        _embedding("text-embedding-3-large", 8192, "0.13"),
+    ),
+)
+
+_OPENAI_COMPATIBLE = Preset(
+    name="openai-compatible", label="OpenAI-compatible server", base_url="", needs_key=False
+)
+
+_GROQ = Preset(
+    name="groq",
+    label="Groq",
+    base_url="https://api.groq.com/openai/v1",
+    needs_key=True,
+    env_key="GROQ_API_KEY",
+    models=(
+        _chat("llama-3.3-70b-versatile", 131_072, 32_768, "0.59", "0.79"),
+        _chat("llama-3.1-8b-instant", 131_072, 131_072, "0.05", "0.08"),
+        _chat("openai/gpt-oss-120b", 131_072, 65_536, "0.15", "0.60", "0.075"),
+    ),
+)
+
+_MISTRAL = Preset(
+    name="mistral",
+    label="Mistral",
+    base_url="https://api.mistral.ai/v1",
+    needs_key=True,
+    env_key="MISTRAL_API_KEY",
+    models=(
+        _chat("mistral-large-2512", 262_144, None, "0.50", "1.50", "0.05"),
+        _chat("mistral-small-2603", 262_144, None, "0.15", "0.60", "0.015"),
+        _chat("codestral-2508", 262_144, None, "0.30", "0.90", "0.03"),
+        _embedding("mistral-embed", 8192, "0.10"),
+    ),
+)
+
+_DEEPSEEK = Preset(
+    name="deepseek",
+    label="DeepSeek",
+    base_url="https://api.deepseek.com/v1",
+    needs_key=True,
+    env_key="DEEPSEEK_API_KEY",
+    models=(
+        _chat("deepseek-v4-flash", 1_000_000, None, "0.15", "0.60", "0.003"),
+        _chat("deepseek-v4-pro", 1_000_000, None, "0.66", "1.98", "0.022"),
+    ),
+)
+
+_OPENROUTER = Preset(
+    name="openrouter",
+    label="OpenRouter",
+    base_url="https://openrouter.ai/api/v1",
+    needs_key=True,
+    env_key="OPENROUTER_API_KEY",
+    models=(
+        _chat("openai/gpt-5-mini", 400_000, 128_000, "0.25", "2", "0.025"),
+        _chat("openai/gpt-4o-mini", 128_000, 16_384, "0.15", "0.60", "0.075"),
+    ),
+)
+
+_TOGETHER = Preset(
+    name="together",
+    label="Together AI",
+    base_url="https://api.together.xyz/v1",
+    needs_key=True,
+    env_key="TOGETHER_API_KEY",
+    models=(
+        _chat("meta-llama/Llama-3.3-70B-Instruct-Turbo", 131_072, None, "0.88", "0.88"),
+        _chat("openai/gpt-oss-120b", 131_072, None, "0.15", "0.60"),
+    ),
+)
+
+_FIREWORKS = Preset(
+    name="fireworks",
+    label="Fireworks AI",
+    base_url="https://api.fireworks.ai/inference/v1",
+    needs_key=True,
+    env_key="FIREWORKS_API_KEY",
+    models=(
+        _chat("accounts/fireworks/models/gpt-oss-120b", 131_072, None, "0.15", "0.60", "0.015"),
+        _chat("accounts/fireworks/models/gpt-oss-20b", 131_072, None, "0.07", "0.30", "0.035"),
+    ),
+)
+
+_XAI = Preset(
+    name="xai",
+    label="xAI",
+    base_url="https://api.x.ai/v1",
+    needs_key=True,
+    env_key="XAI_API_KEY",
+    models=(
+        _chat("grok-4.5", 500_000, None, "2", "6", "0.30"),
+        _chat("grok-4.3", 1_000_000, None, "1.25", "2.50", "0.20"),
+        _chat("grok-4-1-fast-non-reasoning", 2_000_000, None, "0.20", "0.50", "0.05"),
+    ),
+)
+
+# Servers that people run themselves. vLLM has no default here: its usual port is the one that we listen on.
+_VLLM = Preset(name="vllm", label="vLLM", base_url="", needs_key=False)
+_LLAMACPP = Preset(
+    name="llamacpp", label="llama.cpp", base_url="http://127.0.0.1:8080/v1", needs_key=False
+)
+_OLLAMA = Preset(
+    name="ollama",
+    label="Ollama",
+    base_url="http://127.0.0.1:11434/v1",
+    needs_key=False,
+    env_base_url="OLLAMA_HOST",
+)
+
+# Answers in this process, deterministically, for a first try and for tests; the last three misbehave on purpose.
+_DEMO = Preset(
+    name="demo",
+    label="Demo (no account needed)",
+    base_url="",
+    needs_key=False,
+    in_process=True,
+    models=(
+        _chat("echo", 8192, 4096, "0", "0"),
+        _chat("slow", 8192, 4096, "0", "0"),
+        _chat("fail-503", 8192, 4096, "0", "0"),
+        _chat("cut", 8192, 4096, "0", "0"),
+    ),
+)
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        preset.name: preset
+        for preset in (
+            _OPENAI,
+            _OPENAI_COMPATIBLE,
+            _GROQ,
+            _MISTRAL,
+            _DEEPSEEK,
+            _OPENROUTER,
+            _TOGETHER,
+            _FIREWORKS,
+            _XAI,
+            _VLLM,
+            _LLAMACPP,
+            _OLLAMA,
+            _DEMO,
+        )
+    }
+)
+
+
+def preset(kind: str) -> Preset:
+    """The preset of that kind. Raises UnknownKind."""
+    try:
+        return PRESETS[kind]
+    except KeyError:
+        raise UnknownKind(kind) from None
+
+
+def ollama_base_url(host: str) -> str:
+    """The base URL for a value of `OLLAMA_HOST`: `host`, `host:port`, `:port` or a URL, as Ollama itself reads it.
+
+    A server that listens on every address is asked on loopback. Source: envconfig/config.go of Ollama.
+    """
+    text = host.strip().strip("\"'")
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    default_port = {"http": 80, "https": 443}[parts.scheme] if "://" in text else 11434
+    name = parts.hostname or "127.0.0.1"
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104  (read, not bound)
+    address = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{address}:{parts.port or default_port}{parts.path.rstrip('/')}/v1"

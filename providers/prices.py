@@ -1,0 +1,16 @@
+"""Stored prices as the values that costs are worked out from."""
+
+from providers.models import Price
+from providers.types import PriceTag
+
+
+def price_tag(price: Price) -> PriceTag:
+    """The rates of one dated price, nano-USD per million tokens and per request."""
+    return PriceTag(
+        id=price.id,
+        input=price.input_nano_per_mtok,
+        output=price.output_nano_per_mtok,
+        cached_input=price.cached_input_nano_per_mtok,
+        reasoning=price.reasoning_nano_per_mtok,
+        per_request=price.per_request_nano,
+    )

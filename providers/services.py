@@ -1,0 +1,303 @@
+"""What can be done to providers. One transaction, the audit row and the epoch inside it; credentials go in and never out."""
+
+from typing import Any, Final
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from providers import credentials, presets
+from providers.errors import ProviderInUse
+from providers.models import Provider
+from tenants import validation
+from tenants.actor import Actor
+from tenants.audit import Target
+from tenants.changes import Change, change
+from tenants.errors import Conflict, Invalid, NotFound
+from tenants.models import Tenant
+from tenants.outbound import AddressFilter, OutboundError, ParsedUrl
+from tenants.sealing import Secret
+from tenants.services import LIMITS, locked_tenant
+from tenants.validation import Rule
+
+KIND = "provider"
+CONFIG_KIND = "provider_config"
+_KEY_CHARACTERS: Final = 4096
+
+#: Fields of the contract that this release does not act on yet, with the one value that says what it does anyway.
+PENDING: Final[dict[str, object]] = {
+    "deployment": None,
+    "api_version": None,
+    "tenants": None,
+    "timeout_seconds": None,
+    "disconnect_policy": "cancel",
+    **dict.fromkeys(LIMITS),
+}
+
+
+def pending_rule(only: object) -> Rule:
+    """Accepts the one value that is true now; anything else would be a promise nobody keeps."""
+
+    def rule(field: str, value: object) -> object:
+        if value != only or isinstance(value, bool) != isinstance(only, bool):
+            raise Invalid.field(field, f"can only be {only!r} in this release.")
+        return value
+
+    return rule
+
+
+def _kind(field: str, value: object) -> str:
+    if not isinstance(value, str) or value not in presets.PRESETS:
+        raise Invalid.field(field, f"must be one of {', '.join(sorted(presets.PRESETS))}.")
+    return value
+
+
+def _api_key(field: str, value: object) -> Secret | None:
+    """Null clears; a text of visible ASCII is what a header can carry."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= _KEY_CHARACTERS:
+        raise Invalid.field(field, f"must be a text of 1 to {_KEY_CHARACTERS} characters.")
+    if not all("!" <= character <= "~" for character in value):
+        raise Invalid.field(field, "must be visible ASCII characters without spaces.")
+    return Secret(value.encode())
+
+
+def _base_url(field: str, value: object) -> str:
+    return validation.optional_text(field, value, 512)
+
+
+_RULES: Final[dict[str, Rule]] = {
+    "name": validation.name,
+    "base_url": _base_url,
+    "api_key": _api_key,
+    "is_active": validation.flag,
+    **{name: pending_rule(only) for name, only in PENDING.items()},
+}
+_CREATE_RULES: Final[dict[str, Rule]] = {"kind": _kind, **_RULES}
+_CONFIG_RULES: Final[dict[str, Rule]] = {
+    "provider": _kind,
+    "base_url": _base_url,
+    "api_key": _api_key,
+    "deployment": pending_rule(None),
+    "api_version": pending_rule(None),
+}
+
+
+def _without_pending(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in PENDING}
+
+
+def address_filter() -> AddressFilter:
+    return AddressFilter(settings.ALLOWED_UPSTREAMS)
+
+
+def destination(provider: Provider) -> ParsedUrl:
+    """Where calls to this provider go. Raises `Invalid` when it has no usable address."""
+    url = provider.base_url or presets.preset(provider.kind).base_url
+    try:
+        return address_filter().check_url(url)
+    except OutboundError as fault:
+        raise Invalid.field("base_url", str(fault)) from None
+
+
+def _look_up(base_url: object) -> Invalid | None:
+    """The fault of an address by what its name resolves to now. Called before the transaction: it can take seconds."""
+    if not isinstance(base_url, str) or not base_url:
+        return None
+    try:
+        address_filter().check_destination(base_url)
+    except OutboundError as fault:
+        return Invalid.field("base_url", str(fault))
+    return None
+
+
+def _origin(provider: Provider) -> str:
+    if presets.preset(provider.kind).in_process:
+        return "in-process"
+    where = destination(provider)
+    return f"{where.scheme}://{where.host}:{where.port}"
+
+
+def _stored_origin(provider: Provider) -> str:
+    """Where its credential belongs. Empty, so unlike any other, when the stored address is not allowed any more."""
+    try:
+        return _origin(provider)
+    except Invalid:
+        return ""
+
+
+def target_of(provider: Provider) -> Target:
+    return Target(KIND, str(provider.id), provider.name)
+
+
+def find_provider(reference: str | UUID, tenant: Tenant | None = None) -> Provider:
+    """By id, or by name among the shared ones (or, given a tenant, among its own)."""
+    text = str(reference)
+    try:
+        found = Provider.objects.filter(id=UUID(text)).first()
+    except ValueError:
+        named = Provider.objects.filter(name=text, tenant=tenant)
+        found = named.first() if validation.storable(text) else None
+    if found is None:
+        raise NotFound(f"There is no provider {str(reference)[:64]!r}.")
+    return found
+
+
+def create_provider(*, actor: Actor, tenant_id: UUID | None = None, **fields: Any) -> Provider:
+    """Add an upstream account. Raises `Invalid` (also for a forbidden address), `Conflict` for a taken name."""
+    fault = _look_up(fields.get("base_url"))
+    label = str(fields.get("name"))[:64]
+    with change(actor, "provider.created", Target(KIND, "new", label), tenant_id) as it:
+        for required in ("name", "kind"):
+            fields.setdefault(required, None)
+        values = _without_pending(validation.checked(fields, _CREATE_RULES))
+        if fault is not None:
+            raise fault
+        tenant = locked_tenant(tenant_id) if tenant_id else None
+        api_key = values.pop("api_key", None)
+        provider = Provider(tenant=tenant, **values)
+        _origin(provider)
+        _save(provider, it)
+        _store_credential(provider, {"api_key": api_key})
+        it.aim(target_of(provider))
+        it.detail(**values, has_api_key=api_key is not None)
+    return provider
+
+
+def update_provider(*, actor: Actor, provider_id: UUID, **fields: Any) -> Provider:
+    """Change fields; an omitted credential is kept, null clears it. A new host needs the credential entered again."""
+    fault = _look_up(fields.get("base_url"))
+    with change(actor, "provider.updated", Target(KIND, str(provider_id))) as it:
+        provider = _locked(provider_id, it)
+        if not fields:
+            raise Invalid("Nothing to change was given.")
+        values = _without_pending(validation.checked(fields, _RULES))
+        if fault is not None:
+            raise fault
+        was = _stored_origin(provider)
+        for name, value in values.items():
+            if name != "api_key":
+                it.detail(**{name: {"from": getattr(provider, name), "to": value}})
+                setattr(provider, name, value)
+        # Whatever became of its address, a provider can be turned off.
+        if values.get("is_active") is not False or "base_url" in values:
+            _refuse_moved_credential(provider, was, values)
+        _save(provider, it)
+        if _store_credential(provider, values):
+            it.detail(credential="replaced" if values["api_key"] else "cleared")
+    return provider
+
+
+def rotate_credential(*, actor: Actor, provider_id: UUID, api_key: object) -> Provider:
+    """Seal a new credential in place of the current one."""
+    with change(actor, "provider.credential_rotated", Target(KIND, str(provider_id))) as it:
+        provider = _locked(provider_id, it)
+        secret = _api_key("api_key", api_key)
+        if secret is None:
+            raise Invalid.field("api_key", "must be given.")
+        _store_credential(provider, {"api_key": secret})
+        it.touch(KIND, provider.id, provider.tenant_id)
+    return provider
+
+
+def delete_provider(*, actor: Actor, provider_id: UUID, unlink: bool = False) -> None:
+    """Remove an account. While models route to it: `ProviderInUse`, unless `unlink` leaves them without it."""
+    with change(actor, "provider.deleted", Target(KIND, str(provider_id))) as it:
+        provider = _locked(provider_id, it)
+        models = sorted(
+            {target.model.name for target in provider.targets.select_related("model")[:200]}
+        )
+        if models and not unlink:
+            raise ProviderInUse(
+                f"{len(models)} models route to this provider; unlink them, or ask for it with unlink=true.",
+                facts={"models": models[:20]},
+            )
+        it.detail(unlinked=models)
+        it.touch(KIND, provider.id, provider.tenant_id)
+        provider.delete()
+
+
+def _locked(provider_id: UUID, it: Change) -> Provider:
+    provider = Provider.objects.select_for_update().filter(pk=provider_id).first()
+    if provider is None:
+        raise NotFound
+    it.aim(target_of(provider), provider.tenant_id)
+    return provider
+
+
+def _refuse_moved_credential(provider: Provider, was: str, values: dict[str, Any]) -> None:
+    moved = _origin(provider) != was
+    if moved and "api_key" not in values and credentials.current(provider) is not None:
+        raise Invalid.field(
+            "api_key",
+            "must be entered again (or cleared with null): the stored one belongs to the old host.",
+        )
+
+
+def _save(provider: Provider, it: Change) -> None:
+    try:
+        with transaction.atomic():
+            provider.save()
+    except IntegrityError:
+        raise Conflict(
+            f"The name {provider.name!r} is taken.", fields={"name": "is taken."}
+        ) from None
+    it.touch(KIND, provider.id, provider.tenant_id)
+
+
+def _store_credential(provider: Provider, values: dict[str, Any]) -> bool:
+    """Replace or clear the credential as `values` say; false when they do not mention it."""
+    if "api_key" not in values:
+        return False
+    secret: Secret | None = values["api_key"]
+    if secret is None:
+        credentials.retire(provider)
+    else:
+        credentials.replace(provider, _origin(provider), secret)
+    return True
+
+
+# --- a tenant's own default provider ----------------------------------------------------------------------------------
+
+
+def provider_config(tenant: Tenant) -> Provider | None:
+    return Provider.objects.filter(tenant=tenant, is_tenant_default=True).first()
+
+
+def set_provider_config(*, actor: Actor, tenant_id: UUID, **fields: Any) -> Provider:
+    """Set or replace the tenant's own provider. An omitted `api_key` keeps the stored one if kind and host stay."""
+    fault = _look_up(fields.get("base_url"))
+    target = Target(CONFIG_KIND, str(tenant_id))
+    with change(actor, "provider_config.set", target, tenant_id) as it:
+        tenant = locked_tenant(tenant_id)
+        fields.setdefault("provider", None)
+        values = validation.checked(fields, _CONFIG_RULES)
+        if fault is not None:
+            raise fault
+        kind = values["provider"]
+        provider = provider_config(tenant) or Provider(tenant=tenant, is_tenant_default=True)
+        was = (provider.kind, _stored_origin(provider)) if provider.kind else None
+        provider.kind, provider.name = kind, f"own {kind}"
+        provider.base_url, provider.is_active = values.get("base_url", ""), True
+        if was != (kind, _origin(provider)) and "api_key" not in values:
+            values["api_key"] = None
+        _save(provider, it)
+        _store_credential(provider, values)
+        it.detail(
+            provider=kind,
+            base_url=provider.base_url,
+            has_api_key=credentials.current(provider) is not None,
+        )
+    return provider
+
+
+def remove_provider_config(*, actor: Actor, tenant_id: UUID) -> None:
+    """After this the tenant is back on shared models."""
+    target = Target(CONFIG_KIND, str(tenant_id))
+    with change(actor, "provider_config.removed", target, tenant_id) as it:
+        provider = provider_config(locked_tenant(tenant_id))
+        if provider is None:
+            raise NotFound("This tenant has no provider of its own.")
+        it.touch(KIND, provider.id, provider.tenant_id)
+        provider.delete()

@@ -1,0 +1,113 @@
+"""The one way to change anything: one transaction with the change, its audit row and the new epoch.
+
+    with change(actor, "key.revoked", Target("api_key", str(key.id), key.name), tenant_id) as it:
+        ...                                   # the change itself
+        it.touch("api_key", key.id, tenant_id)    # what workers must read anew
+
+If the audit row or the epoch cannot be written, nothing happened. If the body refuses, that is written down as well.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Max
+
+from tenants import audit, bus
+from tenants.actor import Actor
+from tenants.audit import Entry, Target
+from tenants.clock import SYSTEM
+from tenants.errors import ServiceError
+from tenants.models import AuditEvent, ConfigChange
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Change:
+    """What is being changed; the body of `change` fills it in."""
+
+    entry: Entry
+    touched: list[tuple[str, UUID, UUID | None]] = field(default_factory=list)
+
+    def touch(self, kind: str, object_id: UUID, tenant_id: UUID | None) -> None:
+        """Workers drop what they know of this; `tenant_id` null concerns everybody."""
+        self.touched.append((kind, object_id, tenant_id))
+
+    def detail(self, **details: Any) -> None:
+        self.entry.details.update(details)
+
+    def aim(self, target: Target, tenant_id: UUID | None = None) -> None:
+        """Name the target once it is known; with a tenant, the row goes into that tenant's chain."""
+        self.entry.target = target
+        if tenant_id is not None:
+            self.entry.scope = audit.scope_of(tenant_id)
+
+
+@contextmanager
+def change(
+    actor: Actor, action: str, target: Target, tenant_id: UUID | None = None
+) -> Iterator[Change]:
+    """See the module. Refusals (`ServiceError`) roll back, leave a `refused` row of their own, and are raised on."""
+    it = Change(Entry(actor, action, target, audit.scope_of(tenant_id)))
+    began = SYSTEM.monotonic()
+    try:
+        with transaction.atomic():
+            _queue_up()
+            yield it
+            it.entry.duration_ms = _since(began)
+            audit.write(it.entry)
+            newest = _advance_epoch(it.touched)
+            if newest:
+                transaction.on_commit(lambda: bus.announce(newest), robust=True)
+    except ServiceError as refusal:
+        it.entry.duration_ms = _since(began)
+        _note_refusal(it.entry, refusal)
+        raise
+
+
+def note(entry: Entry) -> None:
+    """One audit row about something that is no change of configuration: a sign-in, a credential that does not open."""
+    with transaction.atomic():
+        audit.write(entry)
+
+
+def epoch() -> int:
+    """The newest `seq`; 0 before the first change."""
+    return ConfigChange.objects.aggregate(newest=Max("seq"))["newest"] or 0
+
+
+def _since(began: float) -> int:
+    return round((SYSTEM.monotonic() - began) * 1000)
+
+
+def _queue_up() -> None:
+    """Changes are rare, so they wait for one another: `seq` then rises in the order of commits, and no two locks cross.
+
+    On SQLite the transaction took the write lock when it began.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE tenants_configchange IN SHARE ROW EXCLUSIVE MODE")
+
+
+def _advance_epoch(touched: list[tuple[str, UUID, UUID | None]]) -> int:
+    first = epoch() + 1 if touched else 0
+    ConfigChange.objects.bulk_create(
+        ConfigChange(seq=first + index, kind=kind, object_id=object_id, tenant_id=tenant_id)
+        for index, (kind, object_id, tenant_id) in enumerate(touched)
+    )
+    return first + len(touched) - 1 if touched else 0
+
+
+def _note_refusal(entry: Entry, refusal: ServiceError) -> None:
+    entry.outcome, entry.error_code = AuditEvent.Outcome.REFUSED, refusal.code
+    try:
+        note(entry)
+    except DatabaseError:
+        # Nothing changed, so nothing is hidden; the refusal itself must still reach the caller.
+        logger.exception("A refusal could not be written to the audit log.")

@@ -1,0 +1,267 @@
+"""Operators: their accounts, signing in and out, and the token that a session is carried by."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import jwt
+from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, close_old_connections, connection, transaction
+
+from tenants import keyring, validation
+from tenants.actor import Actor
+from tenants.audit import Entry, Target
+from tenants.changes import change, note
+from tenants.clock import SYSTEM
+from tenants.errors import Conflict, Invalid, NotFound, ServiceError
+from tenants.models import AuditEvent, Session, User
+
+KIND = "operator"
+TOKEN_LIFE: Final = timedelta(hours=8)
+_ALGORITHM: Final = "HS256"
+_AUDIENCE: Final = "gatehouse-admin"
+_TYPE: Final = "gatehouse-session"
+_PASSWORD_CHARACTERS: Final = 1024
+
+
+class BadCredentials(ServiceError):
+    """Wrong name or password, or a session that is no more: never says which."""
+
+    code = "invalid_credentials"
+
+    def __init__(self, message: str = "The user name or the password is wrong.") -> None:
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    token: str
+    session: Session
+    user: User
+
+
+def _target(user: User) -> Target:
+    return Target(KIND, str(user.id), user.username)
+
+
+def _by_name(username: str) -> User | None:
+    if not validation.storable(username):
+        return None
+    return User.objects.filter(username__iexact=username).first()
+
+
+def find_operator(username: str) -> User:
+    user = _by_name(username)
+    if user is None or not user.role:
+        raise NotFound(f"There is no operator {username[:64]!r}.")
+    return user
+
+
+def _hashed(password: object) -> str:
+    """A hash to store; empty for what `_check_new` refuses by its length.
+
+    To be called before a transaction: on SQLite nobody else could write while it works, elsewhere nobody change anything.
+    """
+    if not isinstance(password, str) or len(password) > _PASSWORD_CHARACTERS:
+        return ""
+    return make_password(password)
+
+
+def _lend_connection() -> None:
+    """Hashing takes its time; our connection is somebody else's meanwhile."""
+    if not connection.in_atomic_block:
+        close_old_connections()
+
+
+def _check_new(password: object, user: User, field: str) -> None:
+    if not isinstance(password, str) or len(password) > _PASSWORD_CHARACTERS:
+        raise Invalid.field(field, f"must be a text of at most {_PASSWORD_CHARACTERS} characters.")
+    try:
+        validate_password(password, user)
+    except ValidationError as fault:
+        raise Invalid.field(field, " ".join(fault.messages)) from None
+
+
+def create_operator(
+    *,
+    actor: Actor,
+    username: object,
+    password: object,
+    role: object = User.Role.OPERATOR,
+    must_change_password: bool = False,
+) -> User:
+    """Make a member of staff. Raises `Invalid` for a weak password, `Conflict` for a taken name."""
+    roles = {value for value in User.Role.values if value}
+    hashed = _hashed(password)
+    with change(actor, "operator.created", Target(KIND, "new", str(username)[:64])) as it:
+        values = validation.checked(
+            {"username": username, "role": role},
+            {"username": validation.name, "role": validation.one_of(roles)},
+        )
+        user = User(**values, password=hashed, must_change_password=must_change_password)
+        _check_new(password, user, "password")
+        try:
+            with transaction.atomic():
+                user.save(force_insert=True)
+        except IntegrityError:
+            raise Conflict(f"The name {user.username!r} is taken.") from None
+        it.aim(_target(user))
+        it.detail(role=user.role)
+        it.touch(KIND, user.id, None)
+    return user
+
+
+def sign_in(*, actor: Actor, username: str, password: str) -> SignedIn:
+    """A new session for good credentials, else `BadCredentials`; both are audited. Takes as long for unknown names."""
+    user = _by_name(username)
+    _lend_connection()
+    if user is None:
+        make_password(password)  # One hash, as checking takes: the time tells nothing either.
+        good = False
+    else:
+        good = user.check_password(password) and user.is_active and bool(user.role)
+    if user is None or not good:
+        target = _target(user) if user else Target(KIND, "unknown")
+        note(
+            Entry(
+                actor,
+                "operator.sign_in",
+                target,
+                outcome=AuditEvent.Outcome.REFUSED,
+                error_code=BadCredentials.code,
+            )
+        )
+        raise BadCredentials
+    return _open_session(actor.named(type=KIND, id=str(user.id), label=user.username), user)
+
+
+def _open_session(actor: Actor, user: User) -> SignedIn:
+    with change(actor, "operator.sign_in", _target(user)):
+        now = SYSTEM.now()
+        session = Session.objects.create(
+            id=uuid4(),
+            user=user,
+            expires_at=now + TOKEN_LIFE,
+            address=actor.address[:64],
+            user_agent=actor.user_agent[:256],
+        )
+        User.objects.filter(pk=user.pk).update(last_login=now)
+    return SignedIn(_token(session, now), session, user)
+
+
+def _key() -> bytes:
+    return keyring.platform_key(keyring.SIGN_IN, "operator-token").reveal()
+
+
+def _token(session: Session, now: datetime) -> str:
+    claims = {
+        "iss": "gatehouse",
+        "aud": _AUDIENCE,
+        "typ": _TYPE,
+        "sub": str(session.user_id),
+        "jti": str(session.id),
+        "iat": now,
+        "exp": session.expires_at,
+    }
+    return jwt.encode(claims, _key(), algorithm=_ALGORITHM)
+
+
+def session_of(token: str) -> Session:
+    """The live session that a token stands for. Raises `BadCredentials` for everything else, without saying why."""
+    refusal = BadCredentials("The token is not valid.")
+    try:
+        header = jwt.get_unverified_header(token)
+        if {"jku", "jwk", "x5u", "x5c", "crit", "kid"} & header.keys():
+            raise refusal
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            _key(),
+            algorithms=[_ALGORITHM],
+            audience=_AUDIENCE,
+            issuer="gatehouse",
+            options={"require": ["exp", "iat", "jti", "sub", "aud", "iss"]},
+        )
+        identity = UUID(str(claims["jti"]))
+    except (jwt.InvalidTokenError, ValueError):
+        raise refusal from None
+    session = (
+        Session.objects.select_related("user")
+        .filter(
+            pk=identity,
+            ended_at__isnull=True,
+            expires_at__gt=datetime.now(UTC),
+            user__is_active=True,
+        )
+        .first()
+    )
+    if session is None or claims.get("typ") != _TYPE or str(session.user_id) != claims["sub"]:
+        raise refusal
+    return session
+
+
+def sign_out(*, actor: Actor, session: Session) -> None:
+    with change(actor, "operator.sign_out", _target(session.user)):
+        Session.objects.filter(pk=session.pk, ended_at__isnull=True).update(ended_at=SYSTEM.now())
+
+
+def change_password(
+    *, actor: Actor, user: User, current: str, new: object, keep: Session | None
+) -> None:
+    """Needs the old password; ends every other session. Raises `BadCredentials`, `Invalid`."""
+    before = User.objects.get(pk=user.pk).password
+    _lend_connection()
+    is_known = check_password(current, before)
+    hashed = _hashed(new) if is_known else ""
+    with change(actor, "operator.password_changed", _target(user)) as it:
+        locked = User.objects.select_for_update().get(pk=user.pk)
+        # What was checked must still be the password.
+        if not is_known or locked.password != before:
+            raise BadCredentials("The current password is wrong.")
+        if new == current:
+            raise Invalid.field("new_password", "must differ from the current one.")
+        _check_new(new, locked, "new_password")
+        it.detail(ended_sessions=_set_password(locked, hashed, keep))
+        it.touch(KIND, locked.id, None)
+
+
+def reset_password(*, actor: Actor, username: str, password: object) -> User:
+    """What somebody with a shell does for an operator who lost theirs: it must be changed at the next sign-in."""
+    hashed = _hashed(password)
+    with change(actor, "operator.password_reset", Target(KIND, "unknown", username[:64])) as it:
+        user = User.objects.select_for_update().get(pk=find_operator(username).pk)
+        it.aim(_target(user))
+        _check_new(password, user, "password")
+        _set_password(user, hashed, None)
+        user.must_change_password = True
+        user.save(update_fields=["must_change_password"])
+        it.touch(KIND, user.id, None)
+    return user
+
+
+def _set_password(user: User, hashed: str, keep: Session | None) -> int:
+    """How many sessions were ended."""
+    user.password = hashed
+    user.must_change_password = False
+    user.save(update_fields=["password", "must_change_password"])
+    others = user.sessions.filter(ended_at__isnull=True)
+    if keep is not None:
+        others = others.exclude(pk=keep.pk)
+    return others.update(ended_at=SYSTEM.now())
+
+
+def disable_operator(*, actor: Actor, username: str) -> User:
+    """Ends every session at once. The last active owner stays."""
+    with change(actor, "operator.disabled", Target(KIND, "unknown", username[:64])) as it:
+        user = User.objects.select_for_update().get(pk=find_operator(username).pk)
+        it.aim(_target(user))
+        owners = User.objects.filter(role=User.Role.OWNER, is_active=True).exclude(pk=user.pk)
+        if user.role == User.Role.OWNER and not owners.exists():
+            raise Conflict("This is the last active owner.")
+        user.is_active = False
+        user.save(update_fields=["is_active"])
+        user.sessions.filter(ended_at__isnull=True).update(ended_at=SYSTEM.now())
+        it.touch(KIND, user.id, None)
+    return user

@@ -1,0 +1,128 @@
+"""The cast of our stories: staff of each role, a tenant with a key, and the outsider, whose things nobody else may see.
+
+`api` is a client of the admin API, signed in as the operator; `api.signed_in(owner)` is the same as somebody else.
+"""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.test import Client
+from pytest_django.fixtures import Settings
+
+from keys.services import Issued, issue_key
+from tenants.actor import Actor, system_actor
+from tenants.models import Tenant, User
+from tenants.services import create_tenant
+from tenants.sign_in import create_operator
+
+if TYPE_CHECKING:
+    from django.test.client import _MonkeyPatchedWSGIResponse as Answer
+
+PASSWORD = "a lamp in every window"
+_NO_BODY = object()
+
+
+class Api:
+    """Speaks JSON with `/v1/admin/`. Answers are Django's: `answer.status_code`, `answer.json()`, `answer.headers`."""
+
+    def __init__(self, token: str | None = None) -> None:
+        self.token = token
+
+    def signed_in(self, user: User, password: str = PASSWORD) -> "Api":
+        answer = Api().post("auth/login", {"username": user.username, "password": password})
+        assert answer.status_code == 200, answer.content
+        return Api(answer.json()["token"])
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = _NO_BODY,
+        *,
+        raw: bytes | None = None,
+        content_type: str = "application/json",
+        headers: dict[str, str] | None = None,
+    ) -> "Answer":
+        """`raw` is sent as it is, in place of a body."""
+        data = raw if raw is not None else b"" if body is _NO_BODY else json.dumps(body).encode()
+        bearer = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        return Client().generic(
+            method,
+            f"/v1/admin/{path}",
+            data,
+            content_type=content_type,
+            headers={**bearer, **(headers or {})},
+        )
+
+    def get(self, path: str, **kwargs: Any) -> "Answer":
+        return self.call("GET", path, **kwargs)
+
+    def post(self, path: str, body: Any = _NO_BODY, **kwargs: Any) -> "Answer":
+        return self.call("POST", path, body, **kwargs)
+
+    def put(self, path: str, body: Any = _NO_BODY, **kwargs: Any) -> "Answer":
+        return self.call("PUT", path, body, **kwargs)
+
+    def patch(self, path: str, body: Any = _NO_BODY, **kwargs: Any) -> "Answer":
+        return self.call("PATCH", path, body, **kwargs)
+
+    def delete(self, path: str, **kwargs: Any) -> "Answer":
+        return self.call("DELETE", path, **kwargs)
+
+
+@pytest.fixture
+def staging() -> Actor:
+    """Who sets the stage before a story begins."""
+    return system_actor("staging")
+
+
+@pytest.fixture
+def cheap_passwords(settings: Settings) -> None:
+    """A real hash of a password takes a quarter of a second; most stories are not about that."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def _staff(actor: Actor, role: User.Role) -> User:
+    return create_operator(actor=actor, username=f"the-{role}", password=PASSWORD, role=role.value)
+
+
+@pytest.fixture
+def owner(db: None, cheap_passwords: None, staging: Actor) -> User:
+    return _staff(staging, User.Role.OWNER)
+
+
+@pytest.fixture
+def operator(db: None, cheap_passwords: None, staging: Actor) -> User:
+    return _staff(staging, User.Role.OPERATOR)
+
+
+@pytest.fixture
+def auditor(db: None, cheap_passwords: None, staging: Actor) -> User:
+    return _staff(staging, User.Role.AUDITOR)
+
+
+@pytest.fixture
+def viewer(db: None, cheap_passwords: None, staging: Actor) -> User:
+    return _staff(staging, User.Role.VIEWER)
+
+
+@pytest.fixture
+def tenant(db: None, staging: Actor) -> Tenant:
+    return create_tenant(actor=staging, name="Acme", slug="acme")
+
+
+@pytest.fixture
+def outsider(db: None, staging: Actor) -> Tenant:
+    """Another tenant, who should see and touch nothing of the first."""
+    return create_tenant(actor=staging, name="Outsider", slug="outsider")
+
+
+@pytest.fixture
+def key(tenant: Tenant, staging: Actor) -> Issued:
+    return issue_key(actor=staging, tenant_id=tenant.id, name="first")
+
+
+@pytest.fixture
+def api(operator: User) -> Api:
+    return Api().signed_in(operator)

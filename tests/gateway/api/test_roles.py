@@ -1,0 +1,162 @@
+"""Who may do what, cell by cell: the table below is written by hand, and every route must stand in it."""
+
+import re
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+from django.urls import URLPattern
+
+from gateway.api import urls
+from gateway.api.door import AdminView
+from providers import discovery
+from providers.discovery import ImportResult, TestResult
+from tests.cast import PASSWORD, Api
+
+ALL = {"owner", "operator", "auditor", "viewer"}
+CHANGE = {"owner", "operator"}
+AUDIT = {"owner", "auditor"}
+EVERYBODY: set[str] = set()
+
+MATRIX = {
+    ("POST", "auth/login"): EVERYBODY,
+    ("POST", "auth/logout"): ALL,
+    ("GET", "auth/me"): ALL,
+    ("POST", "auth/change-password"): ALL,
+    ("GET", "tenants"): ALL,
+    ("POST", "tenants"): CHANGE,
+    ("GET", "tenants/{tenant_id}"): ALL,
+    ("PATCH", "tenants/{tenant_id}"): CHANGE,
+    ("DELETE", "tenants/{tenant_id}"): CHANGE,
+    ("GET", "tenants/{tenant_id}/provider-config"): ALL,
+    ("PUT", "tenants/{tenant_id}/provider-config"): CHANGE,
+    ("DELETE", "tenants/{tenant_id}/provider-config"): CHANGE,
+    ("GET", "tenants/{tenant_id}/api-keys"): ALL,
+    ("POST", "tenants/{tenant_id}/api-keys"): CHANGE,
+    ("DELETE", "tenants/{tenant_id}/api-keys/{key_id}"): CHANGE,
+    ("GET", "keys"): ALL,
+    ("GET", "keys/{key_id}"): ALL,
+    ("PATCH", "keys/{key_id}"): CHANGE,
+    ("POST", "keys/{key_id}/rotate"): CHANGE,
+    ("POST", "keys/{key_id}/revoke"): CHANGE,
+    ("GET", "keys/{key_id}/usage"): ALL,
+    ("GET", "providers"): ALL,
+    ("POST", "providers"): CHANGE,
+    ("GET", "providers/{provider_id}"): ALL,
+    ("PATCH", "providers/{provider_id}"): CHANGE,
+    ("DELETE", "providers/{provider_id}"): CHANGE,
+    ("POST", "providers/{provider_id}/rotate-credential"): CHANGE,
+    ("POST", "providers/{provider_id}/test"): CHANGE,
+    ("POST", "providers/{provider_id}/import-models"): CHANGE,
+    ("GET", "models"): ALL,
+    ("POST", "models"): CHANGE,
+    ("GET", "models/{model_id}"): ALL,
+    ("PATCH", "models/{model_id}"): CHANGE,
+    ("DELETE", "models/{model_id}"): CHANGE,
+    ("GET", "logs"): ALL,
+    ("GET", "logs/{request_id}"): ALL,
+    ("GET", "audit"): AUDIT,
+}
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "HEAD")
+
+
+def _routes() -> list[tuple[str, type[AdminView], dict]]:
+    """(route, view, declared access) of the admin API, from the URLconf itself."""
+    found = []
+    for pattern in urls.urlpatterns:
+        assert isinstance(pattern, URLPattern), "a nested URLconf would escape this test"
+        made = cast(Any, pattern.callback)
+        found.append((str(pattern.name), made.cls, made.initkwargs["access"]))
+    return found
+
+
+def _path(route: str) -> str:
+    return re.sub(r"\{[a-z_]+\}", str(uuid4()), route)
+
+
+@pytest.fixture
+def staff(owner, operator, auditor, viewer) -> dict[str, Api]:
+    return {user.role: Api().signed_in(user) for user in (owner, operator, auditor, viewer)}
+
+
+def test_every_route_is_in_the_matrix_and_every_method_declared():
+    implemented = {
+        (method, route)
+        for route, view, _ in _routes()
+        for method in METHODS
+        if method not in ("HEAD", "OPTIONS") and hasattr(view, method.lower())
+    }
+    declared = {(method, route) for route, _, access in _routes() for method in access}
+    assert implemented == declared == set(MATRIX)
+    assert all(issubclass(view, AdminView) for _, view, _ in _routes())
+
+
+@pytest.mark.parametrize(("method", "route"), MATRIX, ids=" ".join)
+def test_a_role_gets_past_the_door_exactly_where_the_matrix_says(staff, method, route, monkeypatch):
+    monkeypatch.setattr(discovery, "test_provider", lambda **_: TestResult(True, 200, 1, "Fine."))
+    monkeypatch.setattr(discovery, "import_models", lambda **_: ImportResult())
+    allowed = MATRIX[method, route]
+    if allowed == EVERYBODY:
+        assert Api().call(method, _path(route)).status_code == 400
+        return
+    assert Api().call(method, _path(route)).status_code == 401
+    for role, api in staff.items():
+        answer = api.call(method, _path(route))
+        if role in allowed:
+            assert answer.status_code not in (401, 403), (role, answer.content)
+        else:
+            assert answer.status_code == 403, (role, answer.content)
+            assert answer.json()["error"]["code"] == "forbidden"
+
+
+@pytest.mark.parametrize("route", sorted({route for _, route in MATRIX}))
+def test_a_method_that_a_route_does_not_take_is_a_405_that_names_those_it_does(staff, route):
+    taken = {method for method, other in MATRIX if other == route}
+    for method in METHODS:
+        if method in taken or (method == "HEAD" and "GET" in taken):
+            continue
+        answer = staff["viewer"].call(method, _path(route))
+        assert answer.status_code == 405, method
+        assert set(answer.headers["Allow"].split(", ")) - {"HEAD"} == taken
+        if method != "HEAD":
+            assert answer.json()["error"]["code"] == "method_not_allowed"
+        if route != "auth/login":
+            assert Api().call(method, _path(route)).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "route"), MATRIX, ids=" ".join)
+def test_no_answer_is_kept_by_a_cache_or_sets_a_cookie(staff, method, route):
+    for answer in (
+        staff["viewer"].call(method, _path(route)),
+        Api().call(method, _path(route)),
+    ):
+        assert "no-store" in answer.headers["Cache-Control"]
+        assert {"Authorization", "Cookie"} <= set(answer.headers["Vary"].split(", "))
+        assert not answer.cookies
+        assert answer.headers["x-request-id"] == answer.headers["request-id"]
+
+
+def test_a_view_without_a_declaration_is_closed(owner, rf):
+    class Forgotten(AdminView):
+        def get(self, request):
+            pytest.fail("it was opened")
+
+    token = Api().signed_in(owner).token
+    request = rf.get("/", headers={"authorization": f"Bearer {token}"})
+    request.request_id = "a-request-id"
+    assert Forgotten.as_view()(request).status_code == 403
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-api-key", "api-key", "x-admin-key"])
+def test_a_tenant_s_key_opens_no_door_of_the_admin_api(key, header):
+    credential = key.credential.reveal().decode()
+    value = f"Bearer {credential}" if header == "authorization" else credential
+    for method, route in MATRIX:
+        if route != "auth/login":
+            answer = Api().call(method, _path(route), headers={header: value})
+            assert answer.status_code == 401, (method, route)
+
+
+def test_a_session_cookie_opens_nothing(operator, client):
+    client.cookies["sessionid"] = PASSWORD
+    assert client.get("/v1/admin/tenants").status_code == 401

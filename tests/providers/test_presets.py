@@ -1,0 +1,65 @@
+"""The table of well-known providers."""
+
+from decimal import Decimal
+
+import pytest
+
+from providers.dialects import dialect
+from providers.presets import PRESETS, Preset, UnknownKind, ollama_base_url, preset
+from tenants.outbound import AddressFilter
+
+EVERY = pytest.mark.parametrize("known", PRESETS.values(), ids=PRESETS.keys())
+
+
+@EVERY
+def test_a_base_url_passes_the_filter(known: Preset) -> None:
+    if known.base_url:
+        parsed = AddressFilter(["127.0.0.0/8"]).check_url(known.base_url)
+        assert str(parsed) == known.base_url
+        assert known.needs_key == (parsed.scheme == "https")
+
+
+@EVERY
+def test_a_row_is_whole(known: Preset) -> None:
+    assert preset(known.name) is known
+    spoken = dialect(known.dialect)
+    assert known.dialect == spoken.NAME
+    assert bool(known.env_key) is known.needs_key
+    ids = [model.upstream_id for model in known.models]
+    assert len(set(ids)) == len(ids)
+
+
+@EVERY
+def test_prices_are_decimal_text_and_cached_input_is_no_dearer(known: Preset) -> None:
+    for model in known.models:
+        assert model.capability in ("chat", "embedding")
+        prices = [
+            Decimal(text or 0) for text in (model.input_usd, model.cached_usd, model.output_usd)
+        ]
+        assert all(0 <= price < 200 for price in prices)
+        assert prices[1] <= prices[0]
+
+
+def test_an_unknown_kind_says_what_is_known() -> None:
+    with pytest.raises(UnknownKind, match="'azur'; known are openai, "):
+        preset("azur")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("", "http://127.0.0.1:11434/v1"),
+        ("127.0.0.1", "http://127.0.0.1:11434/v1"),
+        ("0.0.0.0", "http://127.0.0.1:11434/v1"),
+        ("0.0.0.0:1234", "http://127.0.0.1:1234/v1"),
+        (":1234", "http://127.0.0.1:1234/v1"),
+        ("[::]:1234", "http://[::1]:1234/v1"),
+        ("ollama.lan", "http://ollama.lan:11434/v1"),
+        ("http://ollama.lan", "http://ollama.lan:80/v1"),
+        ("https://ollama.example", "https://ollama.example:443/v1"),
+        ("https://ollama.example:8443/api/", "https://ollama.example:8443/api/v1"),
+        (' "localhost:5" ', "http://localhost:5/v1"),
+    ],
+)
+def test_ollamas_own_variable_is_read_as_ollama_reads_it(host: str, url: str) -> None:
+    assert ollama_base_url(host) == url

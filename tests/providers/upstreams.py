@@ -1,0 +1,76 @@
+"""What the transport's tests share: a transport that finds everything on the loopback, and requests to it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from providers.transport import Call, PoolLimits, Resolve, Transport, UpstreamTls
+from providers.types import Origin, Timeouts, UpstreamRequest
+from tenants.outbound import Address
+from tests.providers.faultserver import FaultServer, Recorder
+
+LOOPBACK = Address(socket.AF_INET, "127.0.0.1")
+
+
+async def find_loopback(host: str, port: int) -> list[Address]:
+    return [LOOPBACK]
+
+
+def request_to(
+    server: FaultServer, *, scheme: str = "http", timeouts: Timeouts | None = None
+) -> UpstreamRequest:
+    return UpstreamRequest(
+        origin=Origin(scheme, "upstream.test", server.port),
+        method=b"POST",
+        path=b"/v1/chat/completions",
+        headers=[(b"content-type", b"application/json"), (b"authorization", b"Bearer sk-x")],
+        body=b'{"model":"m"}',
+        timeouts=timeouts or Timeouts(),
+    )
+
+
+@asynccontextmanager
+async def opened(
+    *,
+    resolve: Resolve = find_loopback,
+    limits: PoolLimits | None = None,
+    tls: UpstreamTls | None = None,
+) -> AsyncIterator[Transport]:
+    """A transport that holds nothing any more when it is left."""
+    transport = Transport(resolve=resolve, limits=limits, tls=tls)
+    try:
+        yield transport
+    finally:
+        await transport.close()
+    counts = transport.counts()
+    assert (counts.connections, counts.calls) == (0, 0)
+
+
+def start(transport: Transport, request: UpstreamRequest) -> tuple[Call, Recorder]:
+    recorder = Recorder()
+    return transport.send(request, recorder), recorder
+
+
+async def answer_to(transport: Transport, request: UpstreamRequest) -> Recorder:
+    """The recorder of a call that is over."""
+    _, recorder = start(transport, request)
+    return await recorder.over()
+
+
+async def answer_from(server: FaultServer, *, timeouts: Timeouts | None = None) -> Recorder:
+    """One call with a transport of its own."""
+    async with opened() as transport:
+        return await answer_to(transport, request_to(server, timeouts=timeouts))
+
+
+async def until(holds: Callable[[], bool], limit: float = 5.0) -> None:
+    """Look again and again until it holds. Raises TimeoutError."""
+    async with asyncio.timeout(limit):
+        while not holds():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.005)
+
+
+def with_body(request: UpstreamRequest, body: bytes) -> UpstreamRequest:
+    return replace(request, body=body)

@@ -1,0 +1,234 @@
+"""The thread that brings a worker's journal into the tables, and the journals of workers that died.
+
+The database may be away: then records wait in the journal, in memory and on disk, and it asks again with growing pauses. A
+call that no table takes for its data is set apart, so that it holds nobody up; it is never dropped.
+"""
+
+import contextlib
+import logging
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from django.db import DataError, Error, IntegrityError, close_old_connections
+
+from tenants import patience
+from tenants.clock import SYSTEM, Clock
+from usage.calls import Call, Item
+from usage.journal import BATCH_BYTES, Batch, Journal
+from usage.last_used import LastUsed
+from usage.ledger import apply, settle_orphans
+from usage.orphans import OrphanJournal, orphans
+from usage.records import Record, Refusal
+from usage.segments import append_rejected
+
+log = logging.getLogger(__name__)
+
+#: What says that a batch holds something that no table takes, rather than that the database is away.
+_DATA_FAULTS: Final = (IntegrityError, DataError, ValueError, OverflowError, TypeError)
+#: Seconds before asking again a database that failed; doubled each time.
+_FIRST_BACKOFF: Final = 0.25
+_LONGEST_BACKOFF: Final = 2.0
+#: Seconds that PostgreSQL may take for one answer: longer than it lets us wait for a lock.
+_ANSWER_SECONDS: Final = 7.0
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since this worker's start. `lost` must stay 0: records once acknowledged that cannot be read (their file is kept)."""
+
+    calls: int = 0
+    batches: int = 0
+    failures: int = 0
+    rejected: int = 0
+    orphans: int = 0
+    replayed: int = 0
+    torn_bytes: int = 0
+    lost: int = 0
+
+
+class Flusher:
+    """Flushes every `interval` seconds and whenever `gather` records wait, at most `at_once` calls per transaction, and no
+    more once they are `at_once_bytes` together.
+
+    Every `look_every` seconds it looks for journals that nobody holds.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        clock: Clock = SYSTEM,
+        interval: float = 0.25,
+        gather: int = 200,
+        at_once: int = 200,
+        at_once_bytes: int = BATCH_BYTES,
+        look_every: float = 5.0,
+    ) -> None:
+        self.counters = Counters()
+        self._journal = journal
+        self._clock = clock
+        self._interval = interval
+        self._gather = gather
+        self._at_once = at_once
+        self._at_once_bytes = at_once_bytes
+        self._look_every = look_every
+        self._next_look = clock.monotonic()
+        self._last_used = LastUsed()
+        #: Taken from the journal, not yet in the tables.
+        self._batch: Batch | None = None
+        self._backoff = _FIRST_BACKOFF
+        self._working = threading.RLock()
+        self._wake = threading.Event()
+        self._stop_by: float | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins; in the worker, after the fork."""
+        self._journal.notify(self._gather, self._wake.set)
+        self._thread = threading.Thread(target=self._run, name="ledger-flusher", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Flushes what is left, for at most `timeout` seconds, and ends. True if the tables have everything."""
+        self._stop_by = self._clock.monotonic() + timeout
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self._journal.pending == 0
+
+    def flush_now(self) -> None:
+        """Brings all that is in the journal into the tables. Raises database errors, and then the rest stays."""
+        with self._working:
+            while True:
+                batch = self._batch = self._batch or self._journal.take(
+                    self._at_once, self._at_once_bytes
+                )
+                if batch.items:
+                    self._apply(batch.items)
+                # An empty batch too may stand for records: those of calls that an earlier batch settled.
+                self._journal.flushed(batch)
+                self._batch = None
+                if not batch.items:
+                    return
+                self._last_used.write(batch.items)
+
+    def replay_orphans(self) -> None:
+        """Brings what dead workers left into the tables. Raises database errors, and then their files stay."""
+        with contextlib.closing(orphans(self._journal.folder, own=self._journal.boot)) as found:
+            for orphan in found:
+                self._replay(orphan)
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        patience.bound_thread(_ANSWER_SECONDS)
+        while True:
+            stop_by = self._stop_by
+            pause = self._round(stop_by is not None)
+            if stop_by is not None:
+                left = stop_by - self._clock.monotonic()
+                if self._journal.pending == 0 or left <= 0:
+                    return
+                pause = min(pause, left)
+            self._wake.wait(pause)
+            self._wake.clear()
+
+    def _round(self, stopping: bool) -> float:
+        """One flush, and a look for orphans if it is time for one. Gives the seconds to wait."""
+        try:
+            self.flush_now()
+            if not stopping and self._clock.monotonic() >= self._next_look:
+                self._next_look = self._clock.monotonic() + self._look_every
+                self.replay_orphans()
+        except Exception as fault:  # noqa: BLE001 - it is logged, and without this thread no call would be counted any more
+            return self._failed(fault)
+        finally:
+            close_old_connections()
+        self._backoff = _FIRST_BACKOFF
+        return self._interval
+
+    def _failed(self, fault: Exception) -> float:
+        self.counters.failures += 1
+        waiting = self._journal.pending
+        if isinstance(fault, Error | OSError):
+            log.warning("The ledger cannot be written, %d records wait: %s", waiting, fault)
+        else:
+            log.error("The ledger was not written, %d records wait.", waiting, exc_info=fault)
+        # Jitter: workers that lost the same database must not all come back in the same moment.
+        pause = self._backoff * random.uniform(0.75, 1.25)  # noqa: S311 - spreads, hides nothing
+        self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF)
+        return pause
+
+    # --- batches ----------------------------------------------------------------------------------------------------
+
+    def _apply(self, items: Sequence[Item]) -> None:
+        """One transaction; if the data is at fault, halves, down to the one call, which is set apart."""
+        try:
+            applied = apply(items)
+        except _DATA_FAULTS as fault:
+            if len(items) == 1:
+                self._reject(items[0], fault)
+                return
+            middle = len(items) // 2
+            self._apply(items[:middle])
+            self._apply(items[middle:])
+            return
+        self.counters.batches += 1
+        self.counters.calls += applied.logs
+
+    def _reject(self, item: Item, fault: Exception) -> None:
+        path = append_rejected(self._journal.folder, self._journal.boot, _records(item))
+        self.counters.rejected += 1
+        first = item if isinstance(item, Refusal) else item.intent
+        log.error(
+            "Call %s fits no table (%s) and is kept in %s.",
+            first.correlation_id,
+            type(fault).__name__,
+            path.name,
+        )
+
+    def _replay(self, orphan: OrphanJournal) -> None:
+        found = orphan.items()
+        while chunk := self._chunk(found):
+            self._apply(settle_orphans(chunk, self._clock.unix_us()))
+            self.counters.replayed += len(chunk)
+            # The living come first: their callers look at the figures now.
+            self.flush_now()
+        self.counters.orphans += 1
+        self.counters.torn_bytes += orphan.reading.torn
+        self.counters.lost += orphan.reading.damaged
+        if orphan.reading.damaged:
+            log.error(
+                "Journal %s is damaged in %d places; it is kept.",
+                orphan.boot,
+                orphan.reading.damaged,
+            )
+        orphan.discard()
+
+    def _chunk(self, found: Iterator[Item]) -> list[Item]:
+        """The next of an orphan's calls, as many as a batch of a journal may hold."""
+        chunk: list[Item] = []
+        weight = 0
+        while len(chunk) < self._at_once and weight < self._at_once_bytes:
+            item = next(found, None)
+            if item is None:
+                break
+            chunk.append(item)
+            weight += _weight(item)
+        return chunk
+
+
+def _weight(item: Item) -> int:
+    """Bytes of a call's kept content; all else is small."""
+    content = item.settlement.content if isinstance(item, Call) and item.settlement else None
+    return len(content or b"")
+
+
+def _records(item: Item) -> list[Record]:
+    if isinstance(item, Refusal):
+        return [item]
+    end = [] if item.settlement is None else [item.settlement]
+    return [item.intent, *item.attempts, *end]

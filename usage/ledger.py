@@ -1,0 +1,157 @@
+"""From the journal into the tables: each call once, whoever brings it and however often.
+
+Everything hangs on `(month, request_id)`: a log row or money line that is there already is passed over, and the monthly sums
+grow only by lines that were really new. So a batch whose commit went unanswered, a replayed journal and two workers with the
+same file all end in the same tables.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+from django.db import transaction
+
+from providers.models import Price
+from providers.prices import price_tag
+from providers.types import Usage
+from usage import rows
+from usage.calls import Call, Item
+from usage.pricing import PriceTag, cost
+from usage.records import Refusal, Settlement
+
+#: Error code and status of calls whose worker was killed while they were open.
+WORKER_DIED: Final = "worker_died"
+_WORKER_DIED_STATUS: Final = 503
+
+
+class Applied(NamedTuple):
+    """How many rows were new."""
+
+    logs: int
+    entries: int
+    holds: int
+
+
+def apply(items: Sequence[Item]) -> Applied:
+    """Brings calls and refusals into the tables, in one transaction.
+
+    A settled call: log row, attempts, content, and unless nothing was sent a money line and its part of the sums; its hold
+    goes. An open call: a hold, unless it was settled before. Raises Django's database errors, and then nothing is changed.
+    """
+    opened: list[Call] = []
+    settled: list[tuple[Call, Settlement]] = []
+    logs = []
+    for item in _each_once(items):
+        if isinstance(item, Refusal):
+            logs.append(rows.refusal_row(item))
+        elif item.settlement is None:
+            opened.append(item)
+        else:
+            settled.append((item, item.settlement))
+            logs.append(rows.log_row(item, item.settlement))
+    entries = [rows.entry_row(*end) for end in settled if end[1].dispatched != "no"]
+    attempts = [row for end in settled for row in rows.attempt_rows(*end)]
+    contents = [rows.content_row(*end) for end in settled if end[1].content is not None]
+    with transaction.atomic():
+        new_logs = rows.LOGS.insert(logs)
+        new_entries = rows.ENTRIES.insert(entries)
+        rows.ATTEMPTS.write(attempts)
+        rows.CONTENTS.write(contents)
+        _forget_holds(call for call, _ in settled)
+        new_holds = rows.HOLDS.insert([rows.hold_row(call) for call in _not_yet_settled(opened)])
+        # Last, and sorted: only these rows are shared by workers, so they are locked briefly and by all in the same order.
+        rows.ROLLUPS.write(rows.rollup_rows(new_entries))
+    return Applied(len(new_logs), len(new_entries), len(new_holds))
+
+
+def settle_orphans(items: Sequence[Item], now_us: int) -> list[Item]:
+    """`items` with an end for the calls that their worker left open when it died.
+
+    Without an attempt nothing was sent: such a call costs nothing. With one, nobody knows what reached the upstream: it is
+    charged the estimated prompt at the last attempt's price; `dispatched` and the attempts' outcome say `unknown`.
+    """
+    attempts = [
+        item.attempts[-1] for item in items if isinstance(item, Call) and not item.settlement
+        and item.attempts
+    ]  # fmt: skip
+    prices = _prices({attempt.price_id for attempt in attempts if attempt.price_id is not None})
+    return [
+        msgspec.structs.replace(item, settlement=_end_of_orphan(item, prices, now_us))
+        if isinstance(item, Call) and item.settlement is None
+        else item
+        for item in items
+    ]
+
+
+def _each_once(items: Iterable[Item]) -> Iterable[Item]:
+    """Each call once, settled if it is that anywhere in `items`."""
+    once: dict[int, Item] = {}
+    for item in items:
+        if isinstance(item, Refusal):
+            once[item.request_id.int] = item
+        elif item.settlement is not None:
+            once[item.intent.request_id.int] = item
+        else:
+            once.setdefault(item.intent.request_id.int, item)
+    return once.values()
+
+
+def _by_month(calls: Iterable[Call]) -> dict[str, list[UUID]]:
+    months: dict[str, list[UUID]] = defaultdict(list)
+    for call in calls:
+        months[call.intent.month].append(call.intent.request_id)
+    return months
+
+
+def _forget_holds(calls: Iterable[Call]) -> None:
+    for month, ids in _by_month(call for call in calls if call.held).items():
+        rows.HOLDS.delete(month, ids)
+
+
+def _not_yet_settled(calls: Sequence[Call]) -> list[Call]:
+    """Without those that have a log row: an intent that is replayed after its call was settled holds nothing."""
+    known: set[UUID] = set()
+    for month, ids in _by_month(calls).items():
+        known |= rows.LOGS.present(month, ids)
+    return [call for call in calls if call.intent.request_id not in known]
+
+
+def _prices(ids: set[UUID]) -> dict[UUID, PriceTag]:
+    return {price.id: price_tag(price) for price in Price.objects.filter(id__in=ids)} if ids else {}
+
+
+def _end_of_orphan(call: Call, prices: Mapping[UUID, PriceTag], now_us: int) -> Settlement:
+    intent = call.intent
+    end = Settlement(
+        month=intent.month,
+        request_id=intent.request_id,
+        settled_at=now_us,
+        status=_WORKER_DIED_STATUS,
+        error_code=WORKER_DIED,
+        dispatched="no",
+        usage=Usage(),
+        usage_source="none",
+        cost_nano_usd=0,
+        price_id=None,
+        duration_us=0,
+        ttfb_us=None,
+        overhead_us=None,
+        attempts=[],
+    )
+    if not call.attempts:
+        return end
+    last = call.attempts[-1]
+    usage = Usage(input=intent.prompt_estimate)
+    price = None if last.price_id is None else prices.get(last.price_id)
+    return msgspec.structs.replace(
+        end,
+        dispatched="unknown",
+        usage=usage,
+        usage_source="estimated",
+        cost_nano_usd=None if price is None else cost(usage, price),
+        price_id=last.price_id,
+        # As long as it is known to have lived: up to its last record.
+        duration_us=max(0, last.started_at - intent.received_at),
+    )
