@@ -2,11 +2,14 @@
 
 On SIGTERM: not ready at once, but still accepting for a few seconds, so that a balancer can notice; every answer says
 `Connection: close`; then the listeners close, idle connections go, and running answers get their time. What is left after
-it ends with an error event, and everything is flushed. Written against gunicorn 27.0.1, which is pinned for it.
+it ends with an error event, and everything is flushed. A connection whose answer promised to keep it is kept for one more:
+gunicorn's own flag `alive` would close it under a caller who is already sending, so a drain leaves that flag alone.
+Written against gunicorn 27.0.1, which is pinned for it.
 """
 
 import asyncio
 import os
+import select
 import signal
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -26,8 +29,8 @@ _BEAT_SECONDS = 0.1
 _NEXT_TRY_SECONDS = 1.0
 _FAILED = 1
 _LAST_WORDS_SECONDS = 2.0
-#: Who connected just before the listeners closed has so long to send a request.
-_FIRST_SECONDS = 1.0
+#: Who connected, or had an answer, just before the listeners closed has so long to begin a request.
+_QUIET_SECONDS = 1.0
 
 
 #: What gunicorn answers by itself, because what came cannot be read as one request or something of ours broke. Said in our
@@ -46,13 +49,16 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
     """A client's connection, known to its worker while it is open."""
 
     _response_buffer: bytes | None
-    opened_at = 0.0
+    #: When it was opened, or its last answer had gone, by the loop's clock.
+    quiet_since = 0.0
+    #: The request being answered, and whether its answer says that the connection ends.
+    _announced: tuple[Any, bool] = (None, False)
     #: Runs until the head of a request is complete: from the connection's first moment, or a later request's first byte.
     _head_timer: asyncio.TimerHandle | None = None
     _has_half_a_head = False
 
     def connection_made(self, transport: Any) -> None:
-        self.opened_at = self.worker.loop.time()
+        self.quiet_since = self.worker.loop.time()
         self.worker.connections.add(self)
         self._limit_head()
         super().connection_made(transport)
@@ -126,10 +132,31 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         ]
         self._safe_write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
+    def _arm_keepalive_timer(self) -> None:
+        """Called when an answer has gone and no next request is there yet."""
+        self.quiet_since = self.worker.loop.time()
+        super()._arm_keepalive_timer()
+
+    def _will_close(self, request: Any, response_requires_close: bool) -> bool:
+        """Asked when the head is written, and again at the end of the answer: what was announced then stays true."""
+        announced_for, ends = self._announced
+        if announced_for is not request:
+            ends = lifecycle.draining() or super()._will_close(request, response_requires_close)
+            self._announced = (request, ends)
+        return ends
+
     def is_idle(self) -> bool:
-        """Nothing of a request has come, be it a next one, or a first one that had a moment to come."""
-        is_new = self.req_count <= 1 and self.worker.loop.time() - self.opened_at < _FIRST_SECONDS
-        return self._body_receiver is None and not is_new
+        """Nothing of a request has come for a while, and nothing waits to be read."""
+        if self._body_receiver is not None or self._has_half_a_head:
+            return False
+        is_quiet = self.worker.loop.time() - self.quiet_since >= _QUIET_SECONDS
+        return is_quiet and not self._has_unread()
+
+    def _has_unread(self) -> bool:
+        """A busy loop reads late: what the kernel holds for us was sent in good time."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
 
 class Worker(ASGIWorker):  # type: ignore[misc]
@@ -149,7 +176,6 @@ class Worker(ASGIWorker):  # type: ignore[misc]
 
     def handle_exit_signal(self) -> None:
         lifecycle.set_draining()
-        super().handle_exit_signal()
 
     def handle_quit_signal(self) -> None:
         lifecycle.set_draining()
@@ -164,15 +190,18 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             self.log.exception("The worker could not start.")
             self.lifespan = None
             raise SystemExit(await self._exit_code_of_failure()) from fault
-        for sock in self.sockets if self.alive else ():
+        for sock in self.sockets if self._goes_on() else ():
             self.servers.append(
                 await self.loop.create_server(
                     lambda: Connection(self), sock=sock.sock, ssl=self._get_ssl_context()
                 )
             )
-        while self.alive and self.ppid == os.getppid():
+        while self._goes_on() and self.ppid == os.getppid():
             await self._beat(1.0)
         await self._shutdown()
+
+    def _goes_on(self) -> bool:
+        return self.alive and not lifecycle.draining()
 
     async def _exit_code_of_failure(self) -> int:
         """One of the first workers ends the server, so that whoever starts it hears of it. A replacement (the database may be
@@ -190,7 +219,6 @@ class Worker(ASGIWorker):  # type: ignore[misc]
 
     async def _shutdown(self) -> None:
         lifecycle.set_draining()
-        self.alive = False
         if not self._quick_shutdown:
             await self._until(settings.PRE_DRAIN_SECONDS, lambda: False)
         for server in self.servers:

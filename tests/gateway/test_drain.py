@@ -1,11 +1,13 @@
 """A gateway that stops: who is being served is served, who comes is told, and everything is in the books when it is gone."""
 
+import json
 import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from http.client import HTTPConnection
 
 import httpx
 import pytest
@@ -91,6 +93,29 @@ def assert_drains_but_answers(server: Server, key: Key, kept: list[httpx.Client]
         answers = [call(newcomer, key), *(call(each, key) for each in kept)]
     assert [answer.status_code for answer in answers] == [200] * 3
     assert [answer.headers.get("connection") for answer in answers] == ["close"] * 3
+
+
+def test_a_connection_whose_answer_promised_to_keep_it_is_kept_for_one_more(
+    gatehouse: Gatehouse, yard: Yard, oracle: Oracle
+):
+    server = gatehouse(env=ENV)
+    key = staged(server, yard, oracle)
+    kept = HTTPConnection("127.0.0.1", server.port, timeout=30)
+    headers = {**key.headers, "content-type": "application/json"}
+    kept.request(
+        "POST", "/v1/chat/completions", json.dumps(chat("up/drip:20x0.05", stream=True)), headers
+    )
+    answer = kept.getresponse()
+    assert (answer.status, answer.getheader("connection")) == (200, None)
+    answer.readline()
+    os.kill(server.master_pid, signal.SIGTERM)
+    assert b"[DONE]" in answer.read()
+    kept.request("POST", "/v1/chat/completions", json.dumps(chat("up/ok")), headers)
+    last = kept.getresponse()
+    assert (last.status, last.getheader("connection")) == (200, "close")
+    last.read()
+    kept.close()
+    assert server.stop() == 0
 
 
 def test_a_reload_loses_no_call(gatehouse: Gatehouse, yard: Yard, oracle: Oracle):
