@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -304,41 +305,14 @@ def read(tmp_path: Path) -> Iterator[Settings]:
     environ.FileAwareEnv.ENVIRON.files_cache.clear()
 
 
-KNOWN_KEYS = {
-    "short": "3xYq9-Lw",
-    "one character too short": "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0x",
-    "one letter": "a" * 64,
-    "few letters": "abcabcabc" * 8,
-    "Django's own": "django-insecure-3x9q_7w2v5b8n1m4k6j0h!gfds",
-    "a sample": "please-changeme-please-changeme-please-0",
-    "a placeholder": "this-is-my-secret-key-0123456789-abcdef",
-    "a password": "correct-Password-battery-staple-9876543",
-    "a default": "the-default-value-of-this-setting-98765",
-    "from a manual": "copied-from-the-example-in-the-manual-42",
-    "counted": "12345678-qwertzuiop-asdfghjkl-yxcvbnm-x",
-}
-KNOWN_KEKS = {
-    "not even hex": "a lamp in every window",
-    "16 bytes": secrets.token_hex(16),
-    "31 bytes": secrets.token_hex(31),
-    "33 bytes": secrets.token_hex(33),
-    "64 bytes": secrets.token_hex(64),
-    "16 bytes in base64": base64.b64encode(secrets.token_bytes(16)).decode(),
-    "zeros": "00" * 32,
-    "one byte repeated": "7f" * 32,
-    "two bytes repeated": "a5" * 16 + "5a" * 16,
-    "a good one and a bad one": f"{GOOD_KEK},{'00' * 32}",
-}
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         *((name, value) for name in ("SECRET_KEY", "GATEHOUSE_KEK") for value in (None, "", "  ")),
-        *(("SECRET_KEY", value) for value in KNOWN_KEYS.values()),
-        *(("GATEHOUSE_KEK", value) for value in KNOWN_KEKS.values()),
+        ("SECRET_KEY", "django-insecure-3x9q_7w2v5b8n1m4k6j0h!gfds"),
+        ("GATEHOUSE_KEK", "00" * 32),
+        ("GATEHOUSE_KEK", f"{sha256(b'a good one').hexdigest()},{'00' * 32}"),
     ],
-    ids=lambda value: value if value in ("SECRET_KEY", "GATEHOUSE_KEK") else "value",
 )
 @pytest.mark.parametrize("debug", ["", "1"])
 def test_a_missing_or_weak_secret_stops_the_settings_also_while_debugging(
@@ -351,12 +325,6 @@ def test_a_missing_or_weak_secret_stops_the_settings_also_while_debugging(
     assert not shown or shown not in str(refusal.value)
 
 
-def test_several_keks_are_kept_newest_first_in_hex_or_base64(read: Settings):
-    older = secrets.token_bytes(32)
-    keks = read(GATEHOUSE_KEK=f"{GOOD_KEK}, {base64.b64encode(older).decode()}")["KEK"]
-    assert [kek.reveal() for kek in keks] == [bytes.fromhex(GOOD_KEK), older]
-
-
 def test_a_server_without_good_secrets_does_not_start(gatehouse: Callable[..., Server]):
     server = gatehouse(serve=False, seed=False)
     for name, weak in (("GATEHOUSE_KEK", "11" * 32), ("SECRET_KEY", "changeme" * 8)):
@@ -365,36 +333,6 @@ def test_a_server_without_good_secrets_does_not_start(gatehouse: Callable[..., S
         last = done.stderr.strip().splitlines()[-1]
         assert f"{name} is a known or guessable value." in last
         assert weak not in done.stdout + done.stderr
-
-
-def test_the_environment_comes_before_the_file_and_the_file_before_the_default(
-    read: Settings, tmp_path: Path
-):
-    (tmp_path / "secrets.env").write_text("LOG_LEVEL=ERROR\nPORT=1234\n")
-    assert read(LOG_LEVEL=None, PORT=None)["LOG_LEVEL"] == "ERROR"
-    found = read(LOG_LEVEL="WARNING", PORT=None, HOST=None)
-    assert (found["LOG_LEVEL"], found["PORT"], found["HOST"]) == ("WARNING", 1234, "127.0.0.1")
-
-
-def test_a_secret_may_come_in_a_file_of_its_own(read: Settings, tmp_path: Path):
-    for name, value in (("SECRET_KEY", GOOD_KEY), ("GATEHOUSE_KEK", GOOD_KEK)):
-        (tmp_path / name).write_text(f"{value}\n")
-        found = read(**{name: None, f"{name}_FILE": str(tmp_path / name)})
-        held = found["KEK"][0].reveal().hex() if name == "GATEHOUSE_KEK" else found[name].strip()
-        assert held == value
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("DATABASE_URL", "mysql://root@localhost/x"),
-        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy.example"),
-        ("TRUSTED_PROXIES", "10.0.0.0/99"),
-    ],
-)
-def test_what_cannot_be_meant_is_refused_by_name(read: Settings, name: str, value: str):
-    with pytest.raises(ImproperlyConfigured, match=f"^{name} "):
-        read(**{name: value})
 
 
 def test_the_host_of_the_public_address_is_answered_to(read: Settings):
