@@ -24,7 +24,9 @@ _reports: dict[str, Report] = {}
 
 
 def set_starting() -> None:
-    _life.phase = Phase.STARTING
+    """Not warm yet. A process that was told to go before it had started stays that way."""
+    if _life.phase is not Phase.DRAINING:
+        _life.phase = Phase.STARTING
 
 
 def set_ready() -> None:

@@ -86,8 +86,10 @@ def test_it_is_not_ready_before_and_after_its_time(move, reason):
     assert answer.headers["Retry-After"]
 
 
-def test_a_draining_process_does_not_become_ready_again():
+def test_a_draining_process_does_not_become_ready_again_nor_starts():
     lifecycle.set_draining()
+    lifecycle.set_starting()
+    assert lifecycle.draining()
     lifecycle.set_ready()
     assert lifecycle.draining()
 
