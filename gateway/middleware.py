@@ -4,16 +4,21 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from gateway import context
+
+#: What only a proxy of ours may say: how the caller came to it.
+_PROXYS_WORD = "HTTP_X_FORWARDED_PROTO"
 
 _Handler = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
 
 class RequestContext:
     """Gives every request an id (`request.request_id`), every log line of it the same, and every answer both headers.
+    And strangers' claims to have come by TLS are taken out before anybody could believe them.
 
     It is of the kind of what it wraps, so that it never costs a change of threads.
     """
@@ -51,6 +56,10 @@ class RequestContext:
         offered = request.headers.get("x-request-id") or request.headers.get("request-id")
         own = context.request_id_for(offered)
         request.request_id = own  # type: ignore[attr-defined]
+        if _PROXYS_WORD in request.META and not context.is_trusted_peer(
+            request.META.get("REMOTE_ADDR", ""), settings.TRUSTED_PROXIES
+        ):
+            del request.META[_PROXYS_WORD]
         return own
 
     @staticmethod

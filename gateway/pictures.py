@@ -7,12 +7,12 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 
 from keys.chain import Identity
-from providers import credentials, dialects, presets
+from providers import credentials, presets
 from providers.credentials import PURPOSE
 from providers.models import Model, Price, Provider
 from providers.prices import price_tag
 from providers.routing import Catalogue, OwnRoutes, Route, Serving, Upstream
-from providers.services import destination
+from providers.services import destination, dialect_of
 from providers.types import Origin, PriceTag
 from tenants import keyring
 from tenants.clock import to_unix_us
@@ -121,13 +121,15 @@ def _upstream(row: Provider) -> Upstream | None:
         id=row.id,
         name=row.name,
         kind=row.kind,
-        dialect=dialects.dialect(preset.dialect),
+        dialect=dialect_of(row.kind),
         origin=origin,
         path=path,
         in_process=preset.in_process,
         tenant_id=row.tenant_id,
         credential=credentials.sealed(credential, row) if credential else None,
         key=_opening_key(row.tenant_id) if credential else None,
+        deployment=row.deployment,
+        api_version=row.api_version,
     )
 
 

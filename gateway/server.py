@@ -9,6 +9,8 @@ from django.db.backends.postgresql.base import DatabaseWrapper as PostgresWrappe
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
+from gateway import static_files
+from gateway.metrics.shared import SharedFiles
 from gateway.worker import Worker, after_fork
 from tenants import patience
 
@@ -33,6 +35,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, bind: str, workers: int) -> None:
         self._bind = bind
         self._workers = workers
+        self._counters = SharedFiles(settings.VAR / "metrics")
         super().__init__()
 
     def load_config(self) -> None:
@@ -40,7 +43,10 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "bind": self._bind,
             "workers": self._workers,
             "worker_class": Worker,
-            "post_fork": after_fork,
+            "pre_fork": self._counters.assign_seat,
+            "post_fork": self._after_fork,
+            "child_exit": self._counters.clear_seat,
+            "on_exit": self._on_exit,
             "logger_class": JSONLogger,
             "proc_name": "gatehouse",
             "timeout": _HEARTBEAT_SECONDS,
@@ -49,13 +55,20 @@ class _Server(BaseApplication):  # type: ignore[misc]
                 settings.PRE_DRAIN_SECONDS + settings.DRAIN_SECONDS + _MARGIN_SECONDS
             ),
             "limit_request_fields": 100,
-            "limit_request_field_size": 8190,
+            "limit_request_field_size": 16_384,
             # Who may speak for a caller's address is decided in one place of ours (TRUSTED_PROXIES).
             "forwarded_allow_ips": "",
             "control_socket_disable": True,
         }.items():
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
+
+    def _after_fork(self, arbiter: Any, worker: Worker) -> None:
+        after_fork(arbiter, worker)
+        self._counters.take_seat(worker)
+
+    def _on_exit(self, arbiter: Any) -> None:
+        self._counters.remove()
 
     def load(self) -> Any:
         from gateway.asgi import application  # noqa: PLC0415 - belongs to the worker, after the fork
@@ -73,6 +86,7 @@ def _bound_waits() -> None:
 
 def serve(bind: str, workers: int) -> None:
     """Serve until a signal ends it. `bind` is `host:port`. Nothing opened before the fork may be shared after it."""
+    static_files.ensure_built()
     for connection in connections.all(initialized_only=True):
         connection.close()
         if isinstance(connection, PostgresWrapper):

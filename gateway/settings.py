@@ -65,10 +65,19 @@ _SECRET_KEY_CHARACTERS = 32
 _DISTINCT_CHARACTERS = 10
 
 
+#: Without them nothing starts, so `quickstart` makes them.
+_REQUIRED = {"SECRET_KEY", "GATEHOUSE_KEK"}
+
+
 def _refuse(name: str, fault: str) -> ImproperlyConfigured:
     """The sentence names the variable and the fault, never the value."""
+    remedy = (
+        "or run `manage.py quickstart` once, which makes it"
+        if name in _REQUIRED
+        else "or leave it out"
+    )
     return ImproperlyConfigured(
-        f"{name} {fault}. Set it in the environment (or {name}_FILE), or run `manage.py quickstart` once, which makes it."
+        f"{name} {fault}. Set it in the environment (or {name}_FILE), {remedy}."
     )
 
 
@@ -127,10 +136,17 @@ def _keks() -> list[Secret]:
     return [_kek(text) for text in texts if text]
 
 
+def _metrics_token() -> Secret | None:
+    value: str = env.str("GATEHOUSE_METRICS_TOKEN", default="")
+    return Secret(_strong("GATEHOUSE_METRICS_TOKEN", value).encode()) if value else None
+
+
 SECRET_KEY = _secret_key()
 SECRET_KEY_FALLBACKS = _fallbacks()
 #: Newest first: it wraps, all of them unwrap.
 KEK = _keks()
+#: Opens `/metrics`. None: nothing does.
+METRICS_TOKEN = _metrics_token()
 
 
 # --- where we are reached ---------------------------------------------------------------------------------------------
@@ -157,14 +173,27 @@ def _networks(name: str) -> list[str]:
     return values
 
 
-#: Addresses or CIDRs of proxies whose X-Forwarded-For is believed.
+#: Addresses or CIDRs of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
 TRUSTED_PROXIES = _networks("TRUSTED_PROXIES")
 WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", default=1)
 
 # --- the relay --------------------------------------------------------------------------------------------------------
 
+
+def _one_of(name: str, values: Sequence[str]) -> str:
+    """One of a few words; the first is the default."""
+    value: str = env.str(name, default=values[0])
+    if value not in values:
+        raise ImproperlyConfigured(f"{name} must be {' or '.join(values)}.")
+    return value
+
+
+#: What carries calls to upstreams (providers.upstreams.TRANSPORTS).
+TRANSPORT = _one_of("GATEHOUSE_TRANSPORT", ("native", "httpx"))
 #: Host names, addresses or CIDRs that the address filter lets through although they are not public.
 ALLOWED_UPSTREAMS = env.list("GATEHOUSE_ALLOWED_UPSTREAMS", default=[])
+#: Whether calls are answered before Django sees them. Off: by the same exchange, behind Django REST framework's views.
+EXPRESS = env.bool("GATEHOUSE_EXPRESS", default=True)
 #: Seconds that a worker cut off from the database goes on trusting what it knows.
 AUTH_STALE_SECONDS: float = env.float("GATEHOUSE_AUTH_STALE_SECONDS", default=30.0)
 #: Bytes of a request body.
@@ -270,8 +299,12 @@ REDIS_PREFIX = env.str("GATEHOUSE_REDIS_PREFIX", default="gatehouse:")
 # --- Django -----------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.contenttypes",
     "django.contrib.auth",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "csp",
     "rest_framework",
     "tenants",
     "keys",
@@ -280,12 +313,21 @@ INSTALLED_APPS = [
     "gateway",
 ]
 MIDDLEWARE = [
+    "gateway.metrics.middleware.Before",
     "gateway.middleware.RequestContext",
     "django.middleware.security.SecurityMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "gateway.console_middleware.Headers",
+    "gateway.console_middleware.Door",
+    "django.middleware.common.CommonMiddleware",
+    "gateway.console_middleware.Sessions",
+    "gateway.console_middleware.Forms",
+    "gateway.console_middleware.Authentication",
+    "gateway.console_middleware.Messages",
+    "gateway.metrics.middleware.After",
 ]
+#: Seconds. Each view that is asked for has a series for each of them.
+PROMETHEUS_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 ROOT_URLCONF = "gateway.urls"
 ASGI_APPLICATION = "gateway.asgi.application"
 AUTH_USER_MODEL = "tenants.User"
@@ -306,10 +348,25 @@ TEMPLATES = [
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
-        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "gateway.console_frame.frame",
+            ]
+        },
     }
 ]
-STATIC_URL = "static/"
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = BASE_DIR / "static-built"
+#: Only what is ours: the stock admin's own pages, whose files these would be, are not used.
+STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.FileSystemFinder"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "gateway.static_files.Storage"},
+}
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -319,17 +376,47 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 
 _behind_tls = PUBLIC_URL.startswith("https://")
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+# Only what a trusted proxy said gets as far as this (gateway/middleware.py).
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # The platform probes /livez over plain HTTP behind the proxy, so the redirect belongs to the proxy, not to us.
 SECURE_SSL_REDIRECT = False
 SECURE_HSTS_SECONDS = 31_536_000 if _behind_tls else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = False
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _behind_tls
 X_FRAME_OPTIONS = "DENY"
-# A TLS proxy in front owns the redirect (W008) and decides about subdomains and preloading (W005, W021).
-SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
+# A TLS proxy in front owns the redirect (W008) and decides about subdomains and preloading (W005, W021). Forms are checked by
+# our own subclass of Django's middleware, which the check does not know by name (W003).
+SILENCED_SYSTEM_CHECKS = ["security.W003", "security.W005", "security.W008", "security.W021"]
+
+# --- the console ------------------------------------------------------------------------------------------------------
+
+#: Nobody is believed but whom `tenants.sign_in` let in, which is audited; Django's own ways to sign in have no back-end.
+AUTHENTICATION_BACKENDS: list[str] = []
+LOGIN_URL = "console:sign-in"
+SESSION_ENGINE = "tenants.sessions"
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+#: What they are called over plain HTTP on this machine. Over TLS each has `__Host-` before it (gateway/console_middleware.py).
+SESSION_COOKIE_NAME = "gatehouse_session"
+CSRF_COOKIE_NAME = "gatehouse_form"
+THEME_COOKIE_NAME = "gatehouse_theme"
+CSRF_COOKIE_AGE = None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "gateway.refusals.csrf_failure"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "img-src": ["'self'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+    }
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["gateway.api.authentication.OperatorAuthentication"],
@@ -338,6 +425,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["gateway.api.parsers.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "gateway.api.negotiation.AlwaysJSON",
     "EXCEPTION_HANDLER": "gateway.api.errors.handle",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNAUTHENTICATED_USER": None,
 }
 

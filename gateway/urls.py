@@ -2,7 +2,9 @@
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from gateway import health
+from gateway import console, health, static_files
+from gateway.metrics import scrape
+from gateway.views import api_docs, schema
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", health.home),
@@ -10,7 +12,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("readyz", health.readyz),
     path("health", health.health),
     path("health/detail", health.health_detail),
+    path("metrics", scrape.metrics),
+    path("console", console.root),
+    path("console/", console.site.urls),
+    path("static/<path:name>", static_files.serve),
     path("v1/admin/", include("gateway.api.urls")),
+    path("v1/openapi.json", schema.openapi),
+    path("docs", api_docs.page),
+    path("", include("gateway.views.urls")),
 ]
 
 handler400 = "gateway.refusals.bad_request"

@@ -6,6 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from keys import tokens
+from keys.chain import Chain, TenantKeyAuthenticator
 from keys.errors import KeyRevoked, ManagedByConfig
 from keys.models import APIKey, KeySecret
 from tenants import keyring, validation
@@ -73,6 +74,12 @@ def pepper() -> tuple[int, Secret]:
     """(version, pepper) that credentials are fingerprinted with."""
     root = keyring.KEYRING.root(keyring.PEPPER)
     return root.version, root.key(_PEPPER_USE)
+
+
+def chain() -> Chain:
+    """Every form of credential that this installation takes from callers."""
+    _, pepper_key = pepper()
+    return Chain([TenantKeyAuthenticator(pepper_key)])
 
 
 def find_key(reference: str | UUID, tenant: Tenant | None = None) -> APIKey:

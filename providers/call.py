@@ -3,8 +3,8 @@
 from time import monotonic
 from typing import Final, Protocol
 
-from providers.connection import Connection
-from providers.dialing import Dialing, Timings
+from providers.connection import Exchange
+from providers.dialing import Timings
 from providers.types import FailureKind, Headers, UpstreamFailure, UpstreamRequest
 
 
@@ -28,6 +28,34 @@ class Receiver(Protocol):
 
     def upstream_failed(self, failure: UpstreamFailure) -> None:
         """The answer will not become whole."""
+
+
+class Line(Protocol):
+    """What carries one call at a time. `taken` is not 0 as soon as a byte of the request may have left; `heard`: something
+    was read since the call last set it to False.
+    """
+
+    heard: bool
+    taken: int
+
+    def begin(self, exchange: Exchange, head: bytes, body: bytes) -> bool:
+        """Send the request; False if not one byte was taken and another line may be tried."""
+
+    def unsent(self) -> int:
+        """Bytes of the request that still wait in our memory."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def discard(self) -> None:
+        """Close at once, without a word to the call."""
+
+
+class Beginning(Protocol):
+    """What leads to a line, while there is none yet."""
+
+    def cancel(self) -> object: ...
 
 
 class _Nobody:
@@ -60,11 +88,11 @@ class Call:
     """One request on its way: the caller's handle, and what the connection reports to."""
 
     __slots__ = (
+        "_beginning",
         "_body",
-        "_connection",
         "_deadline",
-        "_dialing",
         "_head",
+        "_line",
         "_live",
         "_must_end_by",
         "_paused",
@@ -92,8 +120,8 @@ class Call:
         self._receiver = receiver
         self._live = live
         self._phase = _STARTING
-        self._connection: Connection | None = None
-        self._dialing: Dialing | None = None
+        self._line: Line | None = None
+        self._beginning: Beginning | None = None
         self._paused = False
         self._unsent = 0
         self._deadline = 0.0
@@ -105,13 +133,13 @@ class Call:
     def pause(self) -> None:
         """Stop reading from the upstream. What one read has already brought may still be delivered."""
         self._paused = True
-        if self._connection is not None:
-            self._connection.pause()
+        if self._line is not None:
+            self._line.pause()
 
     def resume(self) -> None:
         self._paused = False
-        if self._connection is not None:
-            self._connection.resume()
+        if self._line is not None:
+            self._line.resume()
 
     def abort(self) -> None:
         """Close the connection at once; nothing more is called. Does nothing on a call that is over."""
@@ -124,24 +152,28 @@ class Call:
 
     # ---- for the transport
 
+    def request(self) -> tuple[bytes, bytes]:
+        """Head and body, as they are written."""
+        return self._head, self._body
+
     @property
     def is_done(self) -> bool:
         return self._phase == _DONE
 
-    def dialed_by(self, dialing: Dialing | None) -> None:
-        self._dialing = dialing
+    def begun_by(self, beginning: Beginning | None) -> None:
+        self._beginning = beginning
 
-    def start_on(self, connection: Connection) -> bool:
-        """Send the request; False if the connection is dead and not one byte was taken."""
-        self._dialing = None
-        self._connection = connection
+    def start_on(self, line: Line) -> bool:
+        """Send the request; False if the line is dead and not one byte was taken."""
+        self._beginning = None
+        self._line = line
         self._phase = _WRITING
         self._unsent = -1
-        if connection.begin(self, self._head, self._body):
+        if line.begin(self, self._head, self._body):
             if self._paused:
-                connection.pause()
+                line.pause()
             return True
-        self._connection = None
+        self._line = None
         self._phase = _STARTING
         return False
 
@@ -159,16 +191,16 @@ class Call:
 
     def _is_alive(self, now: float) -> bool:
         """Whether there was progress since the last look, or no reason to expect any; then the time starts anew."""
-        connection = self._connection
-        if connection is None:
+        line = self._line
+        if line is None:
             return False
         if self._phase == _WRITING:
-            before, self._unsent = self._unsent, connection.unsent()
+            before, self._unsent = self._unsent, line.unsent()
             if self._unsent == before:
                 return False
             self._deadline = now + self.limits.write
-        elif self._phase == _READING and (self._paused or connection.heard):
-            connection.heard = False
+        elif self._phase == _READING and (self._paused or line.heard):
+            line.heard = False
             self._deadline = now + self.limits.between_chunks
         elif self._phase == _AWAITING and self._paused:
             self._deadline = now + self.limits.first_byte
@@ -201,11 +233,11 @@ class Call:
         self._receiver.upstream_bytes(data)
 
     def ended(self) -> None:
-        self._connection = None  # by now idle, closed, or on another call
+        self._line = None  # by now idle, closed, or on another call
         self._leave().upstream_end()
 
     def failed(self, kind: FailureKind, detail: str) -> None:
-        nothing_sent = self._connection is None or not self._connection.taken
+        nothing_sent = self._line is None or not self._line.taken
         self._leave().upstream_failed(UpstreamFailure(kind, nothing_sent, detail))
 
     def _leave(self) -> Receiver:
@@ -214,10 +246,10 @@ class Call:
         self._phase = _DONE
         self._live.discard(self)
         self._head = self._body = b""
-        connection, self._connection = self._connection, None
-        dialing, self._dialing = self._dialing, None
-        if connection is not None:
-            connection.discard()
-        if dialing is not None:
-            dialing.cancel()
+        line, self._line = self._line, None
+        beginning, self._beginning = self._beginning, None
+        if line is not None:
+            line.discard()
+        if beginning is not None:
+            beginning.cancel()
         return receiver

@@ -4,9 +4,9 @@ import asyncio
 import select
 import socket
 from time import monotonic
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TypeVar, cast
 
-from providers.http1 import AnswerReader, BadAnswer
+from providers.http1 import AnswerReader, BadAnswer, hang_up
 from providers.types import FailureKind, Headers
 
 _JOINED_UP_TO: Final = 64 * 1024
@@ -30,12 +30,15 @@ class Exchange(Protocol):
     def failed(self, kind: FailureKind, detail: str) -> None: ...
 
 
-class Home(Protocol):
+Line = TypeVar("Line", contravariant=True)
+
+
+class Home(Protocol[Line]):
     """The pool that a connection belongs to."""
 
-    def take_back(self, connection: "Connection", keep_seconds: int | None) -> None: ...
+    def take_back(self, connection: Line, keep_seconds: int | None) -> None: ...
 
-    def lost(self, connection: "Connection") -> None: ...
+    def lost(self, connection: Line) -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -67,9 +70,9 @@ class Connection(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, sock: socket.socket, *, is_tls: bool) -> None:
+    def __init__(self, sock: socket.socket, is_tls: bool) -> None:
         self._sock = sock
-        self._home: Home | None = None
+        self._home: Home[Connection] | None = None
         self._is_tls = is_tls
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
@@ -90,7 +93,7 @@ class Connection(asyncio.Protocol):
 
     # ---- for the pool and the call
 
-    def join(self, home: Home) -> bool:
+    def join(self, home: "Home[Connection]") -> bool:
         """Belong to a pool from now on, which is told of the end. False: it has ended already."""
         self._home = home
         return not self._closed
@@ -251,11 +254,9 @@ class Connection(asyncio.Protocol):
             self.discard()
         elif exc is None and reader.ends_at_close:
             self._end(exchange, reader)
-        elif self._sent or self._answered:
-            where = "in the middle of its answer" if self._answered else "without an answer"
-            exchange.failed(FailureKind.CLOSED, f"the upstream hung up {where}")
         else:
-            exchange.failed(FailureKind.WRITE, "the upstream hung up before the request was sent")
+            fault = hang_up(was_sent=self._sent, has_answered=self._answered)
+            exchange.failed(fault.kind, fault.detail)
 
     def _drop_reader(self) -> None:
         if self._reader is not None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
 
+from django.db.models import Exists, OuterRef, QuerySet
+
 from providers.errors import CredentialUnreadable
 from providers.models import Credential, Provider
 from tenants import keyring
@@ -55,6 +57,16 @@ def open_sealed(credential: SealedCredential) -> Secret:
 
 def current(provider: Provider) -> Credential | None:
     return provider.credentials.filter(retired_at__isnull=True).first()
+
+
+def is_set() -> Exists:
+    """Of a provider: whether it has a credential, and nothing more of it."""
+    return Exists(Credential.objects.filter(provider=OuterRef("pk"), retired_at__isnull=True))
+
+
+def marked(providers: "QuerySet[Provider]") -> "QuerySet[Provider]":
+    """The same with `has_api_key` on each."""
+    return providers.annotate(has_api_key=is_set())
 
 
 def replace(provider: Provider, origin: str, api_key: Secret) -> Credential:

@@ -13,9 +13,8 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
-from providers.connection import Connection
 from providers.types import FailureKind, Origin, Timeouts
 from tenants.outbound import Address, NameNotFound, OutboundError
 
@@ -37,7 +36,9 @@ class Timings:
     tls: float = 0.0
 
 
-Dialing = asyncio.Task[tuple[Connection, Timings]]
+Line = TypeVar("Line", bound=asyncio.Protocol)
+MakeLine = Callable[[socket.socket, bool], Line]
+"""From a connected socket, and whether TLS will be spoken on it, to the protocol that reads and writes there."""
 
 
 class DialError(Exception):
@@ -96,24 +97,25 @@ def upstream_tls(cafile: str | None = None) -> UpstreamTls:
     return context
 
 
-class Dialer:
+class Dialer(Generic[Line]):
     """Opens connections. Calls that ask for the same name at the same time share one look-up; none is kept."""
 
-    def __init__(self, resolve: Resolve, tls: ssl.SSLContext) -> None:
+    def __init__(self, resolve: Resolve, tls: ssl.SSLContext, make: MakeLine[Line]) -> None:
         self._resolve = resolve
         self._tls = tls
+        self._make = make
         self._lookups: dict[tuple[str, int], asyncio.Task[Sequence[Address]]] = {}
 
-    async def dial(self, origin: Origin, limits: Timeouts) -> tuple[Connection, Timings]:
+    async def dial(self, origin: Origin, limits: Timeouts) -> tuple[Line, Timings]:
         """A connection ready for its first request. Raises DialError."""
         began = monotonic()
         addresses = await self._addresses(origin, limits.dns)
         resolved = monotonic()
         sock = await _connect_to_one(addresses, origin.port, resolved + limits.connect)
         connected = monotonic()
-        connection = await self._start(sock, origin, limits.tls)
+        line = await self._start(sock, origin, limits.tls)
         ready = monotonic()
-        return connection, Timings(
+        return line, Timings(
             dns=resolved - began,
             connect=connected - resolved,
             tls=ready - connected if origin.is_tls else 0.0,
@@ -153,7 +155,7 @@ class Dialer:
         if not lookup.cancelled():
             lookup.exception()  # seen, even if everybody who waited for it has given up
 
-    async def _start(self, sock: socket.socket, origin: Origin, limit: float) -> Connection:
+    async def _start(self, sock: socket.socket, origin: Origin, limit: float) -> Line:
         tls: dict[str, Any] = {}
         name = origin.host.strip("[]")
         if origin.is_tls:
@@ -164,14 +166,14 @@ class Dialer:
             }
         try:
             # From here on the transport owns the socket, and closes it if this fails or is cancelled.
-            transport, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(sock, is_tls=origin.is_tls), sock=sock, **tls
+            transport, line = await asyncio.get_running_loop().create_connection(
+                lambda: self._make(sock, origin.is_tls), sock=sock, **tls
             )
         except OSError as error:  # every ssl error is one, and so is a handshake out of time
             raise DialError(FailureKind.TLS, _tls_detail(error)) from error
         if origin.is_tls and isinstance(self._tls, UpstreamTls):
             self._tls.remember(name, transport.get_extra_info("ssl_object"))
-        return connection
+        return line
 
 
 async def _connect_to_one(

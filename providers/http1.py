@@ -86,6 +86,19 @@ class BadAnswer(Exception):
         self.detail = detail
 
 
+def disagreement() -> BadAnswer:
+    """Another parser reads the answer otherwise than we do: then nobody can say where it ends."""
+    return BadAnswer(FailureKind.PROTOCOL, "two parsers read the answer differently")
+
+
+def hang_up(*, was_sent: bool, has_answered: bool) -> BadAnswer:
+    """What it comes to that the upstream closed before its answer was whole."""
+    if not (was_sent or has_answered):
+        return BadAnswer(FailureKind.WRITE, "the upstream hung up before the request was sent")
+    where = "in the middle of its answer" if has_answered else "without an answer"
+    return BadAnswer(FailureKind.CLOSED, f"the upstream hung up {where}")
+
+
 class AnswerReader:
     """Reads exactly one answer. A new one for each request, so that nothing of one answer can reach the next.
 

@@ -14,6 +14,8 @@ class Provider(Identified):
     name = models.CharField(max_length=128)
     kind = models.CharField(max_length=32)
     base_url = models.CharField(max_length=512, blank=True, default="")
+    deployment = models.CharField(max_length=64, blank=True, default="")
+    api_version = models.CharField(max_length=32, blank=True, default="")
     tenant = models.ForeignKey(
         Tenant, null=True, on_delete=models.CASCADE, related_name="providers"
     )

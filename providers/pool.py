@@ -3,10 +3,9 @@
 from collections import deque
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from providers.call import Call
-from providers.connection import Connection
 from providers.http1 import host_header
 from providers.types import Origin
 
@@ -31,23 +30,40 @@ class PoolLimits:
     """An older connection takes no new call, so that a name that moved or an address no longer allowed is left."""
 
 
-class Owner(Protocol):
+class Kept(Protocol):
+    """A connection that may outlive a call. Times on the monotonic clock."""
+
+    opened_at: float
+    expires_at: float
+
+    def is_stale(self) -> bool:
+        """Whether it has ended, or says something that nobody asked for."""
+
+    def discard(self) -> None: ...
+
+
+Line = TypeVar("Line", bound=Kept)
+
+
+class Owner(Protocol[Line]):
     """Who is told that a pool can serve one more call."""
 
-    def freed(self, pool: "Pool", *, closed: bool) -> None: ...
+    def freed(self, pool: "Pool[Line]", *, closed: bool) -> None: ...
 
 
-class Pool:
+class Pool(Generic[Line]):
     """Holds connections and the queue; opening and serving are the owner's."""
 
-    def __init__(self, key: PoolKey, origin: Origin, limits: PoolLimits, owner: Owner) -> None:
+    def __init__(
+        self, key: PoolKey, origin: Origin, limits: PoolLimits, owner: Owner[Line]
+    ) -> None:
         self.key = key
         self.origin = origin
         self.host = host_header(origin.scheme, origin.host, origin.port)
         self.open = 0
         """Connections that exist or are being opened: idle, at work, dialing."""
         self.waiting: deque[Call] = deque()
-        self._idle: dict[Connection, None] = {}  # in the order in which they became idle
+        self._idle: dict[Line, None] = {}  # in the order in which they became idle
         self._limits = limits
         self._owner = owner
 
@@ -64,7 +80,12 @@ class Pool:
         """No call is on it, none waits for it."""
         return self.open == len(self._idle) and not self.waiting
 
-    def take(self) -> Connection | None:
+    @property
+    def is_empty(self) -> bool:
+        """Unused, and nothing is kept."""
+        return self.open == 0 and not self.waiting
+
+    def take(self) -> Line | None:
         """The connection that became idle last, of those that are still good."""
         while self._idle:
             connection, _ = self._idle.popitem()
@@ -73,7 +94,11 @@ class Pool:
             connection.discard()
         return None
 
-    def take_back(self, connection: Connection, keep_seconds: int | None) -> None:
+    def taken(self, connection: Line) -> None:
+        """Somebody else's pool has chosen this one."""
+        self._idle.pop(connection, None)
+
+    def take_back(self, connection: Line, keep_seconds: int | None) -> None:
         """Its answer is whole and it may carry another request."""
         now = monotonic()
         keep = self._limits.idle
@@ -88,7 +113,7 @@ class Pool:
         if self.waiting:
             self._owner.freed(self, closed=False)
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: Line) -> None:
         """It is closed, whatever it was doing."""
         self._idle.pop(connection, None)
         self.place_freed()

@@ -9,8 +9,9 @@ never a float; `cached_usd` is None where cached input costs the same, a price i
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import Final, NamedTuple
+
+_MAX_PORT: Final = 65535
 
 
 class UnknownKind(Exception):
@@ -38,7 +39,8 @@ class Preset:
     """A kind of provider. `base_url` empty: whoever adds one has to say where it is.
 
     `env_key` and `env_base_url` name the variables in which people already keep a key or an address for it;
-    `in_process` ones are answered by this house itself, without a connection.
+    `in_process` ones are answered by this house itself, without a connection. `path` is what the path of every address of this
+    kind ends with; `also_lists_at` is where, in place of it, more is told of the models that are there.
     """
 
     name: str
@@ -48,9 +50,14 @@ class Preset:
     env_key: str = ""
     env_base_url: str = ""
     dialect: str = "openai"
-    auth: str = "bearer"
     in_process: bool = False
     models: tuple[PresetModel, ...] = ()
+    path: str = ""
+    also_lists_at: str = ""
+
+    def completed(self, path: str) -> str:
+        """The path of somebody's base URL, with what they left out of it."""
+        return path if path.endswith(self.path) else path + self.path
 
 
 def _chat(
@@ -89,6 +96,9 @@ _OPENAI = Preset(
         _embedding("text-embedding-3-large", 8192, "0.13"),
     ),
 )
+
+# An address is each customer's own, and so are the names of what is deployed there.
+_AZURE = Preset(name="azure", label="Azure OpenAI", base_url="", needs_key=True, dialect="azure")
 
 _OPENAI_COMPATIBLE = Preset(
     name="openai-compatible", label="OpenAI-compatible server", base_url="", needs_key=False
@@ -193,6 +203,8 @@ _OLLAMA = Preset(
     base_url="http://127.0.0.1:11434/v1",
     needs_key=False,
     env_base_url="OLLAMA_HOST",
+    path="/v1",
+    also_lists_at="/api/tags",
 )
 
 # Answers in this process, deterministically, for a first try and for tests; the last three misbehave on purpose.
@@ -215,6 +227,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         preset.name: preset
         for preset in (
             _OPENAI,
+            _AZURE,
             _OPENAI_COMPATIBLE,
             _GROQ,
             _MISTRAL,
@@ -241,14 +254,31 @@ def preset(kind: str) -> Preset:
 
 
 def ollama_base_url(host: str) -> str:
-    """The base URL for a value of `OLLAMA_HOST`: `host`, `host:port`, `:port` or a URL, as Ollama itself reads it.
+    """The base URL for a value of `OLLAMA_HOST`: host, `host:port`, `:port`, an IPv6 address with or without brackets, or a URL
+    with or without a path, as Ollama itself reads it. A port that is none counts as not given.
 
     A server that listens on every address is asked on loopback. Source: envconfig/config.go of Ollama.
     """
-    text = host.strip().strip("\"'")
-    parts = urlsplit(text if "://" in text else f"http://{text}")
-    default_port = {"http": 80, "https": 443}[parts.scheme] if "://" in text else 11434
-    name = parts.hostname or "127.0.0.1"
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104  (read, not bound)
-    address = f"[{name}]" if ":" in name else name
-    return f"{parts.scheme}://{address}:{parts.port or default_port}{parts.path.rstrip('/')}/v1"
+    text = host.strip().strip("\"'").strip()
+    if text == "ollama.com":
+        text = "https://ollama.com"
+    scheme, separator, rest = text.rpartition("://")
+    default_port = {"http": 80, "https": 443}.get(scheme, 11434) if separator else 11434
+    address, slash, path = rest.partition("/")
+    name, port = _host_and_port(address)
+    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104  (read, not bound)
+    where = f"[{name}]" if ":" in name else name
+    port = port if port.isdigit() and 0 < int(port) <= _MAX_PORT else str(default_port)
+    base = (slash + path).rstrip("/")
+    return f"{scheme or 'http'}://{where}:{port}{_OLLAMA.completed(base)}"
+
+
+def _host_and_port(address: str) -> tuple[str, str]:
+    """`::1` is a host; `[::1]:80`, `host:80` and `:80` have a port."""
+    if address.startswith("["):
+        name, _, rest = address[1:].partition("]")
+        return name, rest.removeprefix(":")
+    if address.count(":") > 1:
+        return address, ""
+    name, _, port = address.partition(":")
+    return name, port

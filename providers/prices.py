@@ -1,5 +1,9 @@
 """Stored prices as the values that costs are worked out from."""
 
+from datetime import datetime
+
+from django.db.models import Exists, OuterRef
+
 from providers.models import Price
 from providers.types import PriceTag
 
@@ -14,3 +18,8 @@ def price_tag(price: Price) -> PriceTag:
         reasoning=price.reasoning_nano_per_mtok,
         per_request=price.per_request_nano,
     )
+
+
+def has_price(now: datetime) -> Exists:
+    """Of a model: whether its calls are charged by some price now. Without one nobody knows what they cost."""
+    return Exists(Price.objects.filter(model=OuterRef("pk"), effective_from__lte=now))

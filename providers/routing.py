@@ -31,6 +31,8 @@ class Upstream:
     tenant_id: UUID | None
     credential: SealedCredential | None
     key: tuple[int, Secret] | None
+    deployment: str = ""
+    api_version: str = ""
 
     @property
     def pool_key(self) -> str:
@@ -55,6 +57,11 @@ class Serving:
 
     upstream: Upstream
     model: str
+
+    @property
+    def name(self) -> str:
+        """What the upstream is called with. An account that is one deployment has one name, whatever the model's."""
+        return self.upstream.deployment or self.model
 
 
 @dataclass(frozen=True, slots=True)

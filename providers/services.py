@@ -1,12 +1,15 @@
 """What can be done to providers. One transaction, the audit row and the epoch inside it; credentials go in and never out."""
 
+import re
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from providers import credentials, presets
+from providers import credentials, dialects, presets
+from providers.dialects.base import Dialect
 from providers.errors import ProviderInUse
 from providers.models import Provider
 from tenants import validation
@@ -23,11 +26,14 @@ from tenants.validation import Rule
 KIND = "provider"
 CONFIG_KIND = "provider_config"
 _KEY_CHARACTERS: Final = 4096
+#: What only some kinds have: their dialect says which (`Dialect.FIELDS`). Texts that can stand in an address as they are.
+ACCOUNT_FIELDS: Final[dict[str, re.Pattern[str]]] = {
+    "deployment": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"),
+    "api_version": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,30}[A-Za-z0-9])?"),
+}
 
 #: Fields of the contract that this release does not act on yet, with the one value that says what it does anyway.
 PENDING: Final[dict[str, object]] = {
-    "deployment": None,
-    "api_version": None,
     "tenants": None,
     "timeout_seconds": None,
     "disconnect_policy": "cancel",
@@ -63,6 +69,17 @@ def _api_key(field: str, value: object) -> Secret | None:
     return Secret(value.encode())
 
 
+def _account_field(field: str, value: object) -> str:
+    """Null and the empty text are none; which kinds may have one is `_refuse_foreign`'s."""
+    if value in (None, ""):
+        return ""
+    if not isinstance(value, str) or ACCOUNT_FIELDS[field].fullmatch(value) is None:
+        raise Invalid.field(
+            field, "must be letters, digits and - . in between (or _ in a deployment)."
+        )
+    return value
+
+
 def _base_url(field: str, value: object) -> str:
     return validation.optional_text(field, value, 512)
 
@@ -72,6 +89,7 @@ _RULES: Final[dict[str, Rule]] = {
     "base_url": _base_url,
     "api_key": _api_key,
     "is_active": validation.flag,
+    **dict.fromkeys(ACCOUNT_FIELDS, _account_field),
     **{name: pending_rule(only) for name, only in PENDING.items()},
 }
 _CREATE_RULES: Final[dict[str, Rule]] = {"kind": _kind, **_RULES}
@@ -79,8 +97,7 @@ _CONFIG_RULES: Final[dict[str, Rule]] = {
     "provider": _kind,
     "base_url": _base_url,
     "api_key": _api_key,
-    "deployment": pending_rule(None),
-    "api_version": pending_rule(None),
+    **dict.fromkeys(ACCOUNT_FIELDS, _account_field),
 }
 
 
@@ -94,11 +111,27 @@ def address_filter() -> AddressFilter:
 
 def destination(provider: Provider) -> ParsedUrl:
     """Where calls to this provider go. Raises `Invalid` when it has no usable address."""
-    url = provider.base_url or presets.preset(provider.kind).base_url
+    preset = presets.preset(provider.kind)
     try:
-        return address_filter().check_url(url)
+        where = address_filter().check_url(provider.base_url or preset.base_url)
     except OutboundError as fault:
         raise Invalid.field("base_url", str(fault)) from None
+    return replace(where, path=preset.completed(where.path))
+
+
+def _refuse_foreign(kind: str, values: dict[str, Any]) -> None:
+    """A field that this kind has no use for would look as if it did something."""
+    for name in ACCOUNT_FIELDS:
+        if values.get(name) and name not in dialect_of(kind).FIELDS:
+            having = [it for it in presets.PRESETS if name in dialect_of(it).FIELDS]
+            raise Invalid.field(
+                name, f"is for providers of kind {', '.join(having)} only; {kind} has none."
+            )
+
+
+def dialect_of(kind: str) -> Dialect:
+    """What a provider of that kind speaks."""
+    return dialects.dialect(presets.preset(kind).dialect)
 
 
 def _look_up(base_url: object) -> Invalid | None:
@@ -154,6 +187,7 @@ def create_provider(*, actor: Actor, tenant_id: UUID | None = None, **fields: An
         values = _without_pending(validation.checked(fields, _CREATE_RULES))
         if fault is not None:
             raise fault
+        _refuse_foreign(values["kind"], values)
         tenant = locked_tenant(tenant_id) if tenant_id else None
         api_key = values.pop("api_key", None)
         provider = Provider(tenant=tenant, **values)
@@ -175,6 +209,7 @@ def update_provider(*, actor: Actor, provider_id: UUID, **fields: Any) -> Provid
         values = _without_pending(validation.checked(fields, _RULES))
         if fault is not None:
             raise fault
+        _refuse_foreign(provider.kind, values)
         was = _stored_origin(provider)
         for name, value in values.items():
             if name != "api_key":
@@ -276,10 +311,13 @@ def set_provider_config(*, actor: Actor, tenant_id: UUID, **fields: Any) -> Prov
         if fault is not None:
             raise fault
         kind = values["provider"]
+        _refuse_foreign(kind, values)
         provider = provider_config(tenant) or Provider(tenant=tenant, is_tenant_default=True)
         was = (provider.kind, _stored_origin(provider)) if provider.kind else None
         provider.kind, provider.name = kind, f"own {kind}"
         provider.base_url, provider.is_active = values.get("base_url", ""), True
+        for name in ACCOUNT_FIELDS:
+            setattr(provider, name, values.get(name, ""))
         if was != (kind, _origin(provider)) and "api_key" not in values:
             values["api_key"] = None
         _save(provider, it)
@@ -287,6 +325,7 @@ def set_provider_config(*, actor: Actor, tenant_id: UUID, **fields: Any) -> Prov
         it.detail(
             provider=kind,
             base_url=provider.base_url,
+            **{name: getattr(provider, name) for name in ACCOUNT_FIELDS if getattr(provider, name)},
             has_api_key=credentials.current(provider) is not None,
         )
     return provider

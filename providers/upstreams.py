@@ -1,12 +1,22 @@
-"""Which carrier takes a call to an upstream: the sockets' transport, or the provider that lives in this process."""
+"""Which carrier takes a call to an upstream: the chosen transport, or the provider that lives in this process."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 from providers.call import Receiver
 from providers.demo import Demo
+from providers.dialing import Resolve
 from providers.routing import Upstream
 from providers.transport import Transport
+from providers.transport_common import PooledTransport
+from providers.transport_httpx import HttpxTransport
 from providers.types import UpstreamRequest
+
+#: By the names that `GATEHOUSE_TRANSPORT` knows (gateway/settings.py).
+TRANSPORTS: Final[Mapping[str, type[PooledTransport[Any]]]] = MappingProxyType(
+    {"native": Transport, "httpx": HttpxTransport}
+)
 
 
 class UpstreamCall(Protocol):
@@ -31,8 +41,9 @@ class Carrier(Protocol):
 class Upstreams:
     """The carriers of one worker."""
 
-    def __init__(self, transport: Transport) -> None:
-        self.transport = transport
+    def __init__(self, transport: str, resolve: Resolve) -> None:
+        """`transport` is a name in `TRANSPORTS`; it connects to what `resolve` gives and to nothing else."""
+        self.transport = TRANSPORTS[transport](resolve=resolve)
         self._in_process = Demo()
 
     def of(self, upstream: Upstream) -> Carrier:

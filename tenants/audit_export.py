@@ -29,7 +29,7 @@ class Selection:
     until: datetime | None = None
 
     def rows(self) -> QuerySet[AuditEvent]:
-        chosen = AuditEvent.objects.order_by("created_at", "id")
+        chosen = AuditEvent.objects.all()
         if self.scope is not None:
             chosen = chosen.filter(scope=self.scope)
         if self.since is not None:
@@ -65,14 +65,21 @@ def row_of(event: AuditEvent) -> dict[str, Any]:
     }
 
 
-def events(selection: Selection) -> Iterator[AuditEvent]:
+def events(chosen: QuerySet[AuditEvent]) -> Iterator[AuditEvent]:
     """Oldest first, a page in memory at a time. Rows written meanwhile may or may not be among them."""
-    page = list(selection.rows()[:_PAGE])
+    rows = chosen.order_by("created_at", "id")
+    page = list(rows[:_PAGE])
     while page:
         yield from page
         last = page[-1]
         later = Q(created_at__gt=last.created_at) | Q(created_at=last.created_at, id__gt=last.id)
-        page = list(selection.rows().filter(later)[:_PAGE]) if len(page) == _PAGE else []
+        page = list(rows.filter(later)[:_PAGE]) if len(page) == _PAGE else []
+
+
+def lines(chosen: QuerySet[AuditEvent]) -> Iterator[str]:
+    """Every row as one JSON line."""
+    for event in events(chosen):
+        yield json.dumps(row_of(event), ensure_ascii=True, separators=(",", ":")) + "\n"
 
 
 def write_lines(
@@ -80,8 +87,8 @@ def write_lines(
 ) -> int:
     """Every row as one JSON line; `progress` hears the count after each page. Returns how many."""
     count = 0
-    for count, event in enumerate(events(selection), start=1):
-        write(json.dumps(row_of(event), ensure_ascii=True, separators=(",", ":")) + "\n")
+    for count, line in enumerate(lines(selection.rows()), start=1):
+        write(line)
         if count % _PAGE == 0:
             progress(count)
     return count

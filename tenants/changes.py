@@ -56,8 +56,7 @@ def change(
     it = Change(Entry(actor, action, target, audit.scope_of(tenant_id)))
     began = SYSTEM.monotonic()
     try:
-        with transaction.atomic():
-            _queue_up()
+        with in_turn():
             yield it
             it.entry.duration_ms = _since(began)
             audit.write(it.entry)
@@ -68,6 +67,14 @@ def change(
         it.entry.duration_ms = _since(began)
         _note_refusal(it.entry, refusal)
         raise
+
+
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """One transaction that no other change overlaps: what is read in it holds until its end. Changes may stand inside it."""
+    with transaction.atomic():
+        _queue_up()
+        yield
 
 
 def note(entry: Entry) -> None:

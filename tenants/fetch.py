@@ -248,6 +248,7 @@ def get(
     url: str,
     *,
     addresses: AddressFilter,
+    query: str = "",
     headers: Mapping[str, str] | None = None,
     max_bytes: int = MAX_ANSWER,
     timeout: float = TOTAL_SECONDS,
@@ -255,13 +256,17 @@ def get(
 ) -> Answer:
     """One GET, whatever its status. A body over `max_bytes` is refused while it is read, not afterwards.
 
+    `query` goes behind the `?`, which a configured URL may not have in it.
+
     Raises BadUrl, AddressRefused, NameNotFound, Unreachable, BadAnswer (too large, compressed).
     """
     addresses.check_url(url)
     try:
         with (
             http_client(addresses, timeout, verify) as client,
-            client.stream("GET", url, headers=dict(headers or {})) as response,
+            client.stream(
+                "GET", f"{url}?{query}" if query else url, headers=dict(headers or {})
+            ) as response,
         ):
             body = _read_bounded(response, max_bytes)
     except httpx.TimeoutException as error:

@@ -165,16 +165,38 @@ class Membership(Identified):
 
 
 class Session(Identified):
-    """A signed-in operator. The token's `jti` is this id; a token without a live row opens nothing."""
+    """A signed-in operator. Without a live row neither a token nor a cookie opens anything.
+
+    The admin API's token names the row by its id (`jti`). The console's cookie is an opaque value of which only the hash is
+    kept; such a session also ends when it was idle for long, and `expires_at` is its end in any case.
+    """
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
     expires_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, default=None)
     address = models.CharField(max_length=64, blank=True, default="")
     user_agent = models.CharField(max_length=256, blank=True, default="")
+    cookie_hash = models.BinaryField(max_length=32, null=True, default=None, unique=True)
+    idle_ends_at = models.DateTimeField(null=True, default=None)
+    #: What the next page shows once ("Saved."). Never anything secret.
+    data = models.JSONField(null=True, default=None)
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class SpentTicket(Identified):
+    """A form that was carried out. The console's forms carry a ticket each; one that stands here does nothing again."""
+
+    nonce = models.CharField(max_length=64, unique=True)
+    #: Where what it did is to be seen.
+    place = models.CharField(max_length=256, blank=True, default="")
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["created_at"], name="spent_ticket_by_time")]
+
+    def __str__(self) -> str:
+        return self.nonce
 
 
 class RootSecret(Identified):

@@ -120,8 +120,11 @@ def create_tenant(*, actor: Actor, name: object, **fields: Any) -> Tenant:
     return tenant
 
 
-def update_tenant(*, actor: Actor, tenant_id: UUID, **fields: Any) -> Tenant:
-    """Change fields of a tenant; absent ones stay. `status: inactive` stops all its keys at once."""
+def update_tenant(*, actor: Actor, tenant_id: UUID, reason: object = "", **fields: Any) -> Tenant:
+    """Change fields of a tenant; absent ones stay. `status: inactive` stops all its keys at once.
+
+    `reason` is for the audit log alone.
+    """
     action = {"inactive": "tenant.suspended", "active": "tenant.activated"}.get(
         str(fields.get("status")), "tenant.updated"
     )
@@ -133,6 +136,8 @@ def update_tenant(*, actor: Actor, tenant_id: UUID, **fields: Any) -> Tenant:
         for name, value in without_pending(validation.checked(fields, TENANT_RULES)).items():
             it.detail(**{name: {"from": getattr(tenant, name), "to": value}})
             setattr(tenant, name, value)
+        if reason:
+            it.detail(reason=validation.optional_text("reason", reason))
         _save(tenant, it)
     return tenant
 

@@ -1,5 +1,8 @@
-"""Operators: their accounts, signing in and out, and the token that a session is carried by."""
+"""Operators: their accounts, signing in and out, and what a session is carried by: a token, or the console's cookie."""
 
+import enum
+import hashlib
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -20,7 +23,13 @@ from tenants.errors import Conflict, Invalid, NotFound, ServiceError
 from tenants.models import AuditEvent, Session, User
 
 KIND = "operator"
+#: From signing in to the end, whatever happens in between.
 TOKEN_LIFE: Final = timedelta(hours=8)
+#: A console session that nobody uses for so long is over.
+IDLE_LIFE: Final = timedelta(hours=1)
+#: How far its end may lag behind its use: not every page has to write.
+_IDLE_STEP: Final = timedelta(minutes=5)
+_COOKIE_BYTES: Final = 32
 _ALGORITHM: Final = "HS256"
 _AUDIENCE: Final = "gatehouse-admin"
 _TYPE: Final = "gatehouse-session"
@@ -36,8 +45,17 @@ class BadCredentials(ServiceError):
         super().__init__(message)
 
 
+class Carrier(enum.Enum):
+    """What a session is carried by: a signed token in a header, or an opaque value in a cookie."""
+
+    TOKEN = enum.auto()
+    COOKIE = enum.auto()
+
+
 @dataclass(frozen=True, slots=True)
 class SignedIn:
+    """`token` is what to carry: the only sight of it there is."""
+
     token: str
     session: Session
     user: User
@@ -114,7 +132,9 @@ def create_operator(
     return user
 
 
-def sign_in(*, actor: Actor, username: str, password: str) -> SignedIn:
+def sign_in(
+    *, actor: Actor, username: str, password: str, carrier: Carrier = Carrier.TOKEN
+) -> SignedIn:
     """A new session for good credentials, else `BadCredentials`; both are audited. Takes as long for unknown names."""
     user = _by_name(username)
     _lend_connection()
@@ -135,21 +155,68 @@ def sign_in(*, actor: Actor, username: str, password: str) -> SignedIn:
             )
         )
         raise BadCredentials
-    return _open_session(actor.named(type=KIND, id=str(user.id), label=user.username), user)
+    named = actor.named(type=KIND, id=str(user.id), label=user.username)
+    return _open_session(named, user, carrier)
 
 
-def _open_session(actor: Actor, user: User) -> SignedIn:
+def _open_session(actor: Actor, user: User, carrier: Carrier) -> SignedIn:
     with change(actor, "operator.sign_in", _target(user)):
         now = SYSTEM.now()
-        session = Session.objects.create(
+        session = Session(
             id=uuid4(),
             user=user,
             expires_at=now + TOKEN_LIFE,
             address=actor.address[:64],
             user_agent=actor.user_agent[:256],
         )
+        if carrier is Carrier.COOKIE:
+            token = secrets.token_urlsafe(_COOKIE_BYTES)
+            session.cookie_hash, session.idle_ends_at = _hash_of(token), now + IDLE_LIFE
+        else:
+            token = _token(session, now)
+        session.save(force_insert=True)
         User.objects.filter(pk=user.pk).update(last_login=now)
-    return SignedIn(_token(session, now), session, user)
+    return SignedIn(token, session, user)
+
+
+def _hash_of(cookie: str) -> bytes:
+    """A plain hash: the value has 256 random bits, there is nothing to guess."""
+    return hashlib.sha256(cookie.encode()).digest()
+
+
+def cookie_session(cookie: str) -> Session | None:
+    """The live console session that a cookie stands for, with its user; using it puts its end off."""
+    if not cookie.isascii():
+        return None
+    now = SYSTEM.now()
+    session = (
+        Session.objects.select_related("user")
+        .filter(
+            cookie_hash=_hash_of(cookie),
+            ended_at__isnull=True,
+            expires_at__gt=now,
+            idle_ends_at__gt=now,
+            user__is_active=True,
+        )
+        .exclude(user__role=User.Role.NONE)
+        .first()
+    )
+    if session is not None and session.idle_ends_at and session.idle_ends_at < _latest_slide(now):
+        session.idle_ends_at = now + IDLE_LIFE
+        Session.objects.filter(pk=session.pk).update(idle_ends_at=session.idle_ends_at)
+    return session
+
+
+def _latest_slide(now: datetime) -> datetime:
+    return now + IDLE_LIFE - _IDLE_STEP
+
+
+def renew_cookie(session: Session) -> str:
+    """A new value for the cookie of the same session; the old one opens nothing any more."""
+    cookie = secrets.token_urlsafe(_COOKIE_BYTES)
+    session.cookie_hash = _hash_of(cookie)
+    session.save(update_fields=["cookie_hash"])
+    return cookie
 
 
 def _key() -> bytes:

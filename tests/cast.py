@@ -15,6 +15,7 @@ from tenants.actor import Actor, system_actor
 from tenants.models import Tenant, User
 from tenants.services import create_tenant
 from tenants.sign_in import create_operator
+from tests.support import page
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Answer
@@ -69,6 +70,44 @@ class Api:
 
     def delete(self, path: str, **kwargs: Any) -> "Answer":
         return self.call("DELETE", path, **kwargs)
+
+
+class Console:
+    """A browser on this machine. Forms are sent as they were drawn: `submit` fetches the page and fills its first form."""
+
+    def __init__(self, *, secure: bool = False) -> None:
+        self.client = Client(enforce_csrf_checks=True, SERVER_NAME="localhost")
+        self.secure = secure
+
+    def signed_in(self, user: User, password: str = PASSWORD) -> "Console":
+        """Another browser, of this user."""
+        browser = Console(secure=self.secure)
+        answer = browser.submit("sign-in/", {"username": user.username, "password": password})
+        assert answer.status_code == 302, answer.content
+        return browser
+
+    def get(self, path: str = "", **kwargs: Any) -> "Answer":
+        return self.client.get(self._whole(path), secure=self.secure, **kwargs)
+
+    def post(self, path: str, values: dict[str, Any] | None = None, **kwargs: Any) -> "Answer":
+        """As it is: without the form's token, unless it is among the values. As from a page of ours, unless headers say else."""
+        headers = {
+            "origin": f"http{'s' if self.secure else ''}://localhost",
+            **kwargs.pop("headers", {}),
+        }
+        path = self._whole(path)
+        return self.client.post(path, values or {}, secure=self.secure, headers=headers, **kwargs)
+
+    def form(self, path: str) -> dict[str, Any]:
+        """What a browser would send of the page's last form with nothing filled in: the theme's and the menu's come first."""
+        return page.last_form(self.get(path).content.decode())
+
+    def submit(self, path: str, values: dict[str, Any] | None = None, **kwargs: Any) -> "Answer":
+        return self.post(path, {**self.form(path), **(values or {})}, **kwargs)
+
+    @staticmethod
+    def _whole(path: str) -> str:
+        return path if path.startswith("/") else f"/console/{path}"
 
 
 @pytest.fixture
@@ -126,3 +165,8 @@ def key(tenant: Tenant, staging: Actor) -> Issued:
 @pytest.fixture
 def api(operator: User) -> Api:
     return Api().signed_in(operator)
+
+
+@pytest.fixture
+def console(operator: User) -> Console:
+    return Console().signed_in(operator)

@@ -23,6 +23,7 @@ from django.conf import settings  # noqa: E402
 from django.core.management.commands import flush  # noqa: E402
 from django.db import connections  # noqa: E402
 
+from gateway import static_files  # noqa: E402
 from tenants import audit_triggers  # noqa: E402
 from tenants.models import Tenant  # noqa: E402
 from tests.support import llama as llama_server  # noqa: E402
@@ -90,6 +91,12 @@ def _audit_table_can_be_emptied() -> Iterator[None]:
 
     with mock.patch.object(flush.Command, "handle", handle):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files_are_built() -> None:
+    """What a server has done at its start; pages name the files by their content."""
+    static_files.ensure_built()
 
 
 # Counterparts

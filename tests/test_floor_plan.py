@@ -140,6 +140,7 @@ def test_the_top_level_holds_exactly_what_the_architecture_names():
             "import os\nos.environ.setdefault('HOST', 'x')",
         ),
         (floor_plan.environment_readers, "keys/x.py", "import environ"),
+        (floor_plan.environment_readers, "keys/x.py", "import os\nos.environ['HOST'] = 'x'"),
         (floor_plan.banned, "keys/x.py", "eval('1')"),
         (floor_plan.banned, "keys/x.py", "import pickle"),
         (floor_plan.banned, "keys/x.py", "from subprocess import run"),
@@ -183,6 +184,12 @@ def test_an_import_at_module_level_may_be_conditional(text: str):
     assert not floor_plan.hidden_imports(Source("keys/x.py", text), {})
 
 
-def test_naming_the_settings_module_at_a_start_is_allowed():
-    text = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'gateway.settings')"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'gateway.settings')",
+        "import os\nos.environ['PROMETHEUS_MULTIPROC_DIR'] = '/tmp'",
+    ],
+)
+def test_what_a_library_can_be_told_in_no_other_way_is_allowed(text: str):
     assert floor_plan.environment_readers(Source("gateway/asgi.py", text)) == []

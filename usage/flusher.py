@@ -8,7 +8,7 @@ import contextlib
 import logging
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,7 +53,8 @@ class Flusher:
     """Flushes every `interval` seconds and whenever `gather` records wait, at most `at_once` calls per transaction, and no
     more once they are `at_once_bytes` together.
 
-    Every `look_every` seconds it looks for journals that nobody holds.
+    Every `look_every` seconds it looks for journals that nobody holds. `on_dead` hears, in the flusher's thread, of each call
+    that its worker left open when it died, once the tables have its end.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Flusher:
         at_once: int = 200,
         at_once_bytes: int = BATCH_BYTES,
         look_every: float = 5.0,
+        on_dead: Callable[[Call], object] = lambda call: None,
     ) -> None:
         self.counters = Counters()
         self._journal = journal
@@ -75,6 +77,7 @@ class Flusher:
         self._at_once = at_once
         self._at_once_bytes = at_once_bytes
         self._look_every = look_every
+        self._on_dead = on_dead
         self._next_look = clock.monotonic()
         self._last_used = LastUsed()
         #: Taken from the journal, not yet in the tables.
@@ -184,17 +187,19 @@ class Flusher:
         self.counters.rejected += 1
         first = item if isinstance(item, Refusal) else item.intent
         log.error(
-            "Call %s fits no table (%s) and is kept in %s.",
-            first.correlation_id,
+            "A call fits no table (%s) and is kept in %s.",
             type(fault).__name__,
             path.name,
+            extra={"request_id": first.correlation_id},
         )
 
     def _replay(self, orphan: OrphanJournal) -> None:
         found = orphan.items()
         while chunk := self._chunk(found):
-            self._apply(settle_orphans(chunk, self._clock.unix_us()))
+            ended = settle_orphans(chunk, self._clock.unix_us())
+            self._apply(ended)
             self.counters.replayed += len(chunk)
+            self._tell_of_the_dead(chunk, ended)
             # The living come first: their callers look at the figures now.
             self.flush_now()
         self.counters.orphans += 1
@@ -207,6 +212,11 @@ class Flusher:
                 orphan.reading.damaged,
             )
         orphan.discard()
+
+    def _tell_of_the_dead(self, found: Sequence[Item], ended: Sequence[Item]) -> None:
+        for before, after in zip(found, ended, strict=True):
+            if isinstance(before, Call) and before.settlement is None and isinstance(after, Call):
+                self._on_dead(after)
 
     def _chunk(self, found: Iterator[Item]) -> list[Item]:
         """The next of an orphan's calls, as many as a batch of a journal may hold."""

@@ -157,7 +157,11 @@ class Journal:
             if not isinstance(record, Settlement):
                 raise
             self.unwritten += 1
-            log.exception("A settlement is in memory only: the journal could not be written.")
+            call = self._open[record.request_id.int].intent
+            log.exception(
+                "A settlement is in memory only: the journal could not be written.",
+                extra={"request_id": call.correlation_id},
+            )
         self._remember(record, len(data))
 
     @property

@@ -1,10 +1,10 @@
 """What a call costs, and what it can cost at most. Integers only; rounded once, on the sum."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from providers.types import PriceTag, Usage
 
-__all__ = ["PriceTag", "bound", "cost", "credible"]
+__all__ = ["Part", "PriceTag", "bound", "cost", "credible", "parts"]
 
 #: Tokens of one call beyond which a figure is a lie, whoever reports it.
 MAX_TOKENS: Final = 10**12
@@ -29,18 +29,35 @@ def credible(usage: Usage) -> Usage:
     )
 
 
-def cost(usage: Usage, price: PriceTag) -> int:
-    """Nano-USD of a call: Σ(units × price) ÷ 10^6, rounded half to even once, on the sum."""
+class Part(NamedTuple):
+    """One kind of tokens of a call and what a million of them cost, in nano-USD."""
+
+    name: str
+    tokens: int
+    price: int
+
+    @property
+    def millionths(self) -> int:
+        """What they cost, in millionths of a nano-USD: exact, before anything is rounded."""
+        return self.tokens * self.price
+
+
+def parts(usage: Usage, price: PriceTag) -> tuple[Part, Part, Part, Part]:
+    """What a call's tokens are charged as, each of them once."""
     real = credible(usage)
     cached_price = price.input if price.cached_input is None else price.cached_input
     reasoning_price = price.output if price.reasoning is None else price.reasoning
-    millionths = (
-        (real.input - real.cached) * price.input
-        + real.cached * cached_price
-        + (real.output - real.reasoning) * price.output
-        + real.reasoning * reasoning_price
+    return (
+        Part("input", real.input - real.cached, price.input),
+        Part("cached", real.cached, cached_price),
+        Part("output", real.output - real.reasoning, price.output),
+        Part("reasoning", real.reasoning, reasoning_price),
     )
-    return price.per_request + _half_even(millionths)
+
+
+def cost(usage: Usage, price: PriceTag) -> int:
+    """Nano-USD of a call: Σ(tokens × price) ÷ 10^6, rounded half to even once, on the sum."""
+    return price.per_request + _half_even(sum(part.millionths for part in parts(usage, price)))
 
 
 def bound(hold_in: int, hold_out: int, price: PriceTag) -> int:

@@ -14,7 +14,7 @@ from gateway.api.requests import query_of
 from tenants.audit import PLATFORM, scope_of
 from tenants.models import AuditEvent
 
-_PARAMETERS: Final = [
+PARAMETERS: Final = [
     "tenant",
     "actor",
     "action",
@@ -25,14 +25,14 @@ _PARAMETERS: Final = [
     "since",
     "until",
 ]
-_SOURCES: Final = ("api", "console", "command", "mcp", "system")
+SOURCES: Final = ("api", "console", "command", "mcp", "system")
 
 
-def _wanted(query: Mapping[str, str]) -> Q:
+def wanted_by(query: Mapping[str, str]) -> Q:
     """`tenant` is an id, a slug or `platform`; `actor` an id or a name; `target` an id, a name or a kind."""
     wanted = filters.period(query)
     wanted &= filters.one_of(query, "outcome", tuple(AuditEvent.Outcome.values))
-    wanted &= filters.one_of(query, "source", _SOURCES)
+    wanted &= filters.one_of(query, "source", SOURCES)
     tenant = query.get("tenant")
     if tenant == PLATFORM:
         wanted &= Q(scope=PLATFORM)
@@ -52,6 +52,6 @@ def _wanted(query: Mapping[str, str]) -> Q:
 
 class AuditView(AdminView):
     def get(self, request: Request) -> Response:
-        query = query_of(request, (*paging.PARAMETERS, *_PARAMETERS))
-        found = AuditEvent.objects.filter(_wanted(query))
+        query = query_of(request, (*paging.PARAMETERS, *PARAMETERS))
+        found = AuditEvent.objects.filter(wanted_by(query))
         return paging.page(found, query, audit_body, counted=False)

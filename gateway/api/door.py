@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
-from django.conf import settings
 from django.db import DatabaseError
 from django.http import HttpRequest
 from django.utils.cache import patch_vary_headers
@@ -76,18 +75,7 @@ class AdminView(APIView):
 
 
 def _circumstances(request: Request) -> dict[str, str]:
-    meta = request.META
-    agent = str(meta.get("HTTP_USER_AGENT", ""))[:256]
-    return {
-        "source": "api",
-        "request_id": request.request_id,  # type: ignore[attr-defined]
-        "address": context.client_address(
-            meta.get("REMOTE_ADDR", ""),
-            meta.get("HTTP_X_FORWARDED_FOR", ""),
-            settings.TRUSTED_PROXIES,
-        ),
-        "user_agent": "".join(c if c.isprintable() else "?" for c in agent),
-    }
+    return context.circumstances(request.META, request.request_id, "api")  # type: ignore[attr-defined]
 
 
 def session_in(request: Request) -> Session:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -15,7 +15,7 @@ from gateway.api.requests import number, query_of
 from tenants.errors import NotFound
 from usage.models import Attempt, LedgerEntry, RequestLog
 
-_PARAMETERS: Final = [
+PARAMETERS: Final = [
     "tenant",
     "project",
     "account",
@@ -34,7 +34,8 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _MOST_LINES: Final = 200
 
 
-def _wanted(query: Mapping[str, str]) -> Q:
+def wanted_by(query: Mapping[str, str]) -> Q:
+    """What a list's parameters ask for. Raises `Invalid` for a value that can mean nothing."""
     wanted = filters.period(query) & filters.one_of(query, "kind", _KINDS)
     if "tenant" in query:
         tenant_id = filters.tenant_id_of(query["tenant"])
@@ -54,29 +55,37 @@ def _wanted(query: Mapping[str, str]) -> Q:
 
 class LogsView(AdminView):
     def get(self, request: Request) -> Response:
-        query = query_of(request, (*paging.PARAMETERS, *_PARAMETERS))
-        found = RequestLog.objects.filter(_wanted(query))
+        query = query_of(request, (*paging.PARAMETERS, *PARAMETERS))
+        found = RequestLog.objects.filter(wanted_by(query))
         return paging.page(found, query, log_body, tie="request_id", counted=False)
+
+
+def call_named(request_id: str) -> RequestLog:
+    """The call of that id, the caller's or ours. Callers may repeat theirs: the newest answers. Raises `NotFound`."""
+    if not _REQUEST_ID.fullmatch(request_id):
+        raise NotFound
+    wanted = Q(correlation_id=request_id)
+    ours = filters.as_id(request_id)
+    if ours is not None:
+        wanted |= Q(request_id=ours)
+    row = RequestLog.objects.filter(wanted).order_by("-created_at", "-request_id").first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def attempts_of(row: RequestLog) -> "QuerySet[Attempt]":
+    call = {"month": row.month, "request_id": row.request_id}
+    return Attempt.objects.filter(**call).order_by("n")[:_MOST_LINES]
+
+
+def lines_of(row: RequestLog) -> "QuerySet[LedgerEntry]":
+    call = {"month": row.month, "request_id": row.request_id}
+    return LedgerEntry.objects.filter(**call).order_by("line")[:_MOST_LINES]
 
 
 class LogView(AdminView):
     def get(self, request: Request, request_id: str) -> Response:
-        """By the id that the caller saw, or by ours. Callers may repeat theirs: the newest call answers."""
         query_of(request)
-        if not _REQUEST_ID.fullmatch(request_id):
-            raise NotFound
-        wanted = Q(correlation_id=request_id)
-        ours = filters.as_id(request_id)
-        if ours is not None:
-            wanted |= Q(request_id=ours)
-        row = RequestLog.objects.filter(wanted).order_by("-created_at", "-request_id").first()
-        if row is None:
-            raise NotFound
-        call = {"month": row.month, "request_id": row.request_id}
-        return Response(
-            why_card(
-                row,
-                Attempt.objects.filter(**call).order_by("n")[:_MOST_LINES],
-                LedgerEntry.objects.filter(**call).order_by("line")[:_MOST_LINES],
-            )
-        )
+        row = call_named(request_id)
+        return Response(why_card(row, attempts_of(row), lines_of(row)))

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 from django.db.models import Model, Q, QuerySet
@@ -60,6 +60,24 @@ class Cursor:
         return newest & ~(same_moment & Q(**{f"{tie}__gte": self.id}))
 
 
+@dataclass(frozen=True, slots=True)
+class Slice(Generic[M]):
+    """A page of rows, and the cursor that leads to the next; null on the last."""
+
+    rows: list[M]
+    next_cursor: str | None
+
+
+def cut(rows: "QuerySet[M]", query: Mapping[str, str], *, tie: str = "id") -> Slice[M]:
+    """The rows that `limit` and `cursor` ask for, newest first. Raises `Invalid` for a limit or cursor that is none."""
+    limit = requests.number(query, "limit", 1, _MOST) or _DEFAULT
+    if "cursor" in query:
+        rows = rows.filter(Cursor.parse(query["cursor"]).older(tie))
+    found = list(rows.order_by("-created_at", f"-{tie}")[: limit + 1])
+    shown = found[:limit]
+    return Slice(shown, _after(shown[-1], tie) if len(found) > limit else None)
+
+
 def page(
     rows: "QuerySet[M]",
     query: Mapping[str, str],
@@ -69,19 +87,14 @@ def page(
     counted: bool = True,
 ) -> Response:
     """One page of `rows`. `total` is counted for small tables only; null where counting would read them all."""
-    limit = requests.number(query, "limit", 1, _MOST) or _DEFAULT
-    total = rows.order_by().count() if counted else None
-    if "cursor" in query:
-        rows = rows.filter(Cursor.parse(query["cursor"]).older(tie))
-    found = list(rows.order_by("-created_at", f"-{tie}")[: limit + 1])
-    shown, more = found[:limit], len(found) > limit
+    found = cut(rows, query, tie=tie)
     return Response(
         {
             "object": "list",
-            "data": [render(row) for row in shown],
-            "has_more": more,
-            "next_cursor": _after(shown[-1], tie) if more else None,
-            "total": total,
+            "data": [render(row) for row in found.rows],
+            "has_more": found.next_cursor is not None,
+            "next_cursor": found.next_cursor,
+            "total": rows.order_by().count() if counted else None,
         }
     )
 

@@ -1,6 +1,6 @@
 """Who may do what. `urls.py` names one of these for every method of every route; what is not named is refused.
 
-owner > operator (change configuration) > auditor (reads, and reads the audit log), viewer (reads)
+What each role is for stands in tenants/roles.py.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from gateway.api.errors import PasswordChangeRequired
+from tenants import roles
 from tenants.models import User
 
 if TYPE_CHECKING:  # DRF reads this module while it makes that class.
@@ -27,19 +28,11 @@ class Access:
     unfinished: bool = False
 
 
-_OWNER, _OPERATOR, _AUDITOR, _VIEWER = (
-    User.Role.OWNER.value,
-    User.Role.OPERATOR.value,
-    User.Role.AUDITOR.value,
-    User.Role.VIEWER.value,
-)
-_ALL: Final = frozenset({_OWNER, _OPERATOR, _AUDITOR, _VIEWER})
-
 PUBLIC: Final = Access(frozenset(), public=True)
-ONESELF: Final = Access(_ALL, unfinished=True)
-READERS: Final = Access(_ALL)
-CHANGERS: Final = Access(frozenset({_OWNER, _OPERATOR}))
-AUDITORS: Final = Access(frozenset({_OWNER, _AUDITOR}))
+ONESELF: Final = Access(roles.READERS, unfinished=True)
+READERS: Final = Access(roles.READERS)
+CHANGERS: Final = Access(roles.CHANGERS)
+AUDITORS: Final = Access(roles.AUDITORS)
 
 
 def method_of(request: Request) -> str:

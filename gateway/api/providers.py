@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Final
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,18 +12,21 @@ from gateway.api import paging
 from gateway.api.bodies.providers import provider_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, flag, query_of, tenant_named
-from providers import discovery, services
-from providers.models import Credential, Provider
+from providers import credentials, discovery, services
+from providers.models import Provider
 from tenants.errors import NotFound
 
-_FIELDS: Final = ("name", "base_url", "api_key", "is_active", *services.PENDING)
+_FIELDS: Final = (
+    *("name", "base_url", "api_key", "is_active"),
+    *services.ACCOUNT_FIELDS,
+    *services.PENDING,
+)
 _FIXED: Final = ("id", "object", "kind", "tenant", "has_api_key", "created_at", "health")
 
 
 def rows() -> "QuerySet[Provider]":
     """Providers with `has_api_key` on each."""
-    current = Credential.objects.filter(provider=OuterRef("pk"), retired_at__isnull=True)
-    return Provider.objects.annotate(has_api_key=Exists(current))
+    return credentials.marked(Provider.objects.all())
 
 
 def _shown(provider_id: UUID, status: int = 200) -> Response:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from django.http import QueryDict
 from rest_framework.request import Request
 
 from tenants.errors import Invalid, NotFound
@@ -34,10 +35,15 @@ def fields_of(
 
 
 def query_of(request: Request, known: Collection[str] = ()) -> dict[str, str]:
-    """The parameters of the URL: each known, once, short and printable. Empty ones count as absent."""
+    """The parameters of the URL: see `parameters`."""
+    return parameters(request.query_params, known)
+
+
+def parameters(given: QueryDict, known: Collection[str]) -> dict[str, str]:
+    """Each known, once, short and printable, else `Invalid`. Empty ones count as absent."""
     faults = {}
     values = {}
-    for name, texts in request.query_params.lists():
+    for name, texts in given.lists():
         if name not in known:
             faults[name[:64]] = "is not a parameter of this."
         elif len(texts) > 1:

@@ -61,7 +61,7 @@ def labels(
     if serving is not None:
         headers += [
             (b"x-gatehouse-provider", _header_text(serving.upstream.name)),
-            (b"x-gatehouse-target", _header_text(serving.model)),
+            (b"x-gatehouse-target", _header_text(serving.name)),
             (b"x-gatehouse-attempts", str(tries).encode()),
         ]
     if lease is not None and lease.limit is not None:

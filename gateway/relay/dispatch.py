@@ -29,7 +29,8 @@ MAX_ANSWER: Final = 64 * 1024 * 1024
 _MAX_ERROR_ANSWER: Final = 1024 * 1024
 #: Answers after which the next target is tried, if there is one and the caller has seen nothing yet.
 _TRY_NEXT: Final = frozenset((429, 502, 503, 504, 529))
-_CLIENT_LEFT: Final = 499
+#: What stands in the books for a caller who left before an answer.
+CLIENT_LEFT: Final = 499
 #: Tokens of one call that nothing else bounds: far beyond any model, and a price of thousands of USD still fits the books.
 _MOST_TOKENS: Final = 10**9
 #: Bytes of a whole answer that an estimate looks at.
@@ -37,6 +38,8 @@ _MAX_ESTIMATED: Final = 1024 * 1024
 #: How a try ends that we stopped while the provider was at work.
 _STOPPED_BY_US: Final = frozenset(("cancelled", "revoked", "drained"))
 _FORWARDED: Final = frozenset((b"accept", b"openai-beta"))
+#: Bytes of one such header. Longer ones say nothing, and are more than some providers read.
+_MAX_FORWARDED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ class Dispatch:
                 started_at=self._house.clock.unix_us(),
                 provider_id=upstream.id,
                 provider=upstream.name,
-                target=serving.model,
+                target=serving.name,
                 dialect_out=upstream.dialect.NAME,
                 credential_id=upstream.credential.id if upstream.credential else None,
                 price_id=self._price.id if self._price else None,
@@ -173,14 +176,18 @@ class Dispatch:
         order, upstream = self._order, serving.upstream
         dialect = upstream.dialect
         self._secret = upstream.open_credential()
-        forwarded = [pair for pair in order.head.headers if pair[0] in _FORWARDED]
+        forwarded = [
+            (name, value)
+            for name, value in order.head.headers
+            if name in _FORWARDED and len(value) <= _MAX_FORWARDED
+        ]
         attempt_id = f"{order.head.request_id.hex}-{n}"
         return UpstreamRequest(
             origin=upstream.origin,
             method=b"POST",
-            path=upstream.path.encode() + dialect.PATHS[order.head.endpoint.operation or ""],
+            path=dialect.request_path(upstream, order.head.endpoint.operation or "", serving.name),
             headers=dialect.headers(self._secret, attempt_id, forwarded),
-            body=dialect.write_request(order.call, serving.model),
+            body=dialect.write_request(order.call, serving.name),
             pool_key=upstream.pool_key,
             timeouts=self._house.timeouts,
         )
@@ -337,7 +344,7 @@ class Dispatch:
     def client_gone(self) -> None:
         self._actions.abort_upstream()
         self._end_attempt("cancelled", self._status or None)
-        self._settle(_CLIENT_LEFT, "client_gone")
+        self._settle(CLIENT_LEFT, "client_gone")
 
     def break_off(self, problem: Problem, outcome: str, event: bytes | None = None) -> None:
         """End a call that an upstream may still be answering: one error event (`event` or the problem's) in a stream, else a
@@ -396,6 +403,8 @@ class Dispatch:
             self._actions.append(record)
         finally:
             self._seat.is_over = True
+        targets = self._order.plan.targets
+        self._house.meters.settled(self._intent.dialect_in, record, targets)
         return record.cost_nano_usd
 
     def _used(self) -> tuple[Usage, UsageSource]:
@@ -435,13 +444,13 @@ class Dispatch:
         )
         if (within.input, within.output) != (usage.input, usage.output):
             logger.warning(
-                "Provider %s reported %d and %d tokens for call %s, which could use %d and %d at most.",
+                "Provider %s reported %d and %d tokens for a call that could use %d and %d at most.",
                 self._serving.upstream.id if self._serving else None,
                 usage.input,
                 usage.output,
-                self._intent.request_id,
                 within.input,
                 within.output,
+                extra={"request_id": self._intent.correlation_id},
             )
         return within
 

@@ -1,4 +1,4 @@
-"""The exact table of (method, path) that the express edge takes. Everything else, unknown `/v1/*` included, is Django's."""
+"""The exact table of (method, path) that is a call, on either edge. Everything else, unknown `/v1/*` included, is Django's."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -21,23 +21,27 @@ _COMPLETION: Final = Endpoint("completion", "chat", openai)
 _EMBEDDING: Final = Endpoint("embedding", "embedding", openai)
 _MODELS: Final = Endpoint(None, "", openai)
 
-#: People mix up base URLs, so a missing and a doubled `/v1` both work.
-_BASES: Final = ("/v1", "", "/v1/v1")
-_TABLE: Final[dict[tuple[str, str], Endpoint]] = {
-    (method, base + path): endpoint
-    for base in _BASES
-    for method, path, endpoint in (
-        ("POST", "/chat/completions", _CHAT),
-        ("POST", "/completions", _COMPLETION),
-        ("POST", "/embeddings", _EMBEDDING),
-        ("GET", "/models", _MODELS),
-    )
+#: People mix up base URLs, so a missing and a doubled `/v1` both work; the last two are where Azure's clients look.
+BASES: Final = ("/v1", "", "/v1/v1", "/openai", "/openai/v1")
+_CALLS: Final = {
+    "/chat/completions": _CHAT,
+    "/completions": _COMPLETION,
+    "/embeddings": _EMBEDDING,
 }
-_MODEL_PREFIXES: Final = tuple(f"{base}/models/" for base in _BASES)
+_TABLE: Final[dict[tuple[str, str], Endpoint]] = {
+    **{("POST", base + path): endpoint for base in BASES for path, endpoint in _CALLS.items()},
+    **{("GET", f"{base}/models"): _MODELS for base in BASES},
+}
+#: Azure's clients name the model behind this, with every `/` that is in its name.
+DEPLOYMENTS: Final = "/openai/deployments/"
+_MODEL_PREFIXES: Final = tuple(f"{base}/models/" for base in BASES)
 
 
 def find(method: str, path: str) -> tuple[Endpoint, str] | None:
-    """The endpoint and, for `GET /v1/models/{id}`, the id; None when it is not the express edge's."""
+    """The endpoint and the model that the path names: in `GET /v1/models/{id}` and `POST /openai/deployments/{id}/…`, else none.
+
+    None when it is no call.
+    """
     endpoint = _TABLE.get((method, path))
     if endpoint is not None:
         return endpoint, ""
@@ -45,4 +49,14 @@ def find(method: str, path: str) -> tuple[Endpoint, str] | None:
         for prefix in _MODEL_PREFIXES:
             if path.startswith(prefix) and len(path) > len(prefix):
                 return _MODELS, path[len(prefix) :]
+    elif method == "POST" and path.startswith(DEPLOYMENTS):
+        return _deployed(path.removeprefix(DEPLOYMENTS))
+    return None
+
+
+def _deployed(rest: str) -> tuple[Endpoint, str] | None:
+    for path, endpoint in _CALLS.items():  # the longest first, for one ends like another
+        name = rest.removesuffix(path)
+        if name and name != rest:
+            return endpoint, name
     return None

@@ -97,10 +97,16 @@ UPSTREAM_TIMEOUT: Final = Problem(504, "upstream_timeout", "The provider did not
 SLOW_BODY: Final = Problem(
     408, "invalid_request", "The request body did not come in time; send the request again."
 )
-NO_SCOPE: Final = Problem(403, "scope_missing", "This key does not have the scope `inference`.")
 BAD_ADDRESS: Final = Problem(
     403, "address_not_allowed", "This key may not be used from this address."
 )
+
+
+def scope_missing(scope: str) -> Problem:
+    return Problem(403, "scope_missing", f"This key does not have the scope `{scope}`.")
+
+
+NO_SCOPE: Final = scope_missing("inference")
 
 
 def model_not_found(name: str) -> Problem:

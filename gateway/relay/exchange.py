@@ -20,8 +20,9 @@ Time limits of the upstream's side are the transport's, which reports them as fa
 
 from uuid import uuid4
 
+from gateway.metrics import planes
 from gateway.relay import answers, errors
-from gateway.relay.dispatch import Dispatch, Order
+from gateway.relay.dispatch import CLIENT_LEFT, Dispatch, Order
 from gateway.relay.endpoints import Endpoint
 from gateway.relay.errors import Problem, Refusal
 from gateway.relay.ports import Actions, Head, House, Seat
@@ -64,8 +65,13 @@ class Exchange:
 
     @property
     def name(self) -> str:
-        """What the call is known by, for a log line."""
+        """What the caller knows the call by."""
         return self._head.correlation_id
+
+    @property
+    def named(self) -> dict[str, str]:
+        """`extra` of a log line about this call: callbacks of a connection run in the context of whoever opened it."""
+        return {"request_id": self.name}
 
     @property
     def is_over(self) -> bool:
@@ -94,6 +100,7 @@ class Exchange:
             began=house.clock.monotonic(),
         )
         if house.slots.free <= 0:
+            self._count(errors.OVERLOADED.status)
             answers.problem(self._actions, self._head, errors.OVERLOADED)
             return
         self._seat = Seat(house.slots)
@@ -144,6 +151,7 @@ class Exchange:
         if body is None:
             raise Refusal(errors.model_not_found(head.item))
         self._end()
+        self._count(200)
         answers.whole(self._actions, 200, answers.labels(head), body)
 
     # --------------------------------------------------------------------------- 3 read, 4 authorise, 5 route, 6 limit
@@ -163,7 +171,9 @@ class Exchange:
             return
         read_at = self._house.clock.monotonic()
         try:
-            call = self._call = endpoint.dialect.read_request(body, endpoint.operation)
+            call = self._call = endpoint.dialect.read_request(
+                body, endpoint.operation, self._head.item
+            )
             self._authorise(known, call.model)
             plan = self._route(known, call.model)
         except errors.REFUSALS as fault:
@@ -200,6 +210,7 @@ class Exchange:
     def taken(self, outcome: Lease | Refused) -> None:
         """The limits have an answer."""
         if isinstance(outcome, Refused):
+            self._house.meters.refused_by_limit(outcome.level_kind, outcome.reason)
             self._refuse(errors.of_limit(outcome))
             return
         seat, order = self._seat, self._order
@@ -249,6 +260,8 @@ class Exchange:
         try:
             if self._dispatch is not None:
                 self._dispatch.client_gone()
+            else:
+                self._count(CLIENT_LEFT)
         finally:
             self._end()
             self._actions.cut()
@@ -282,6 +295,7 @@ class Exchange:
             self._log_refusal(self.known, problem)
         lease = self._seat.lease if self._seat else None
         self._end()
+        self._count(problem.status)
         answers.problem(self._actions, self._head, problem, lease=lease)
 
     def _log_refusal(self, known: Known, problem: Problem) -> None:
@@ -304,6 +318,10 @@ class Exchange:
         except JournalUnavailable:
             # The caller is being refused anyway, and nothing was used that could be lost.
             return
+
+    def _count(self, status: int) -> None:
+        """One request, answered without a call to settle; those that have one are counted there."""
+        self._house.meters.answered(planes.DATA, self._head.endpoint.dialect.NAME, status)
 
     def _end(self) -> None:
         """Settled or refused: from here on events do nothing."""

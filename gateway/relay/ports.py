@@ -1,9 +1,10 @@
 """What an exchange is given and what it asks for: the request's head, the house, its seat in it, and its edge's actions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from gateway.metrics.meters import Meters, meters
 from gateway.relay.endpoints import Endpoint
 from keys.chain import Chain
 from providers.routing import Upstream
@@ -68,6 +69,7 @@ class House:
     max_body: int
     slots: Slots
     timeouts: Timeouts
+    meters: Meters = field(default_factory=meters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,11 @@ from gateway.epoch import Watch, watch_for
 from gateway.relay.exchange import Exchange
 from gateway.relay.ports import House, Slots
 from gateway.snapshot import Found, Known, Snapshot, Unknown
-from keys.chain import Chain, TenantKeyAuthenticator
-from keys.services import pepper
+from keys import services as key_services
+from keys.chain import Chain
 from providers.errors import CredentialUnreadable
 from providers.routing import Upstream
 from providers.services import KIND, address_filter
-from providers.transport import Transport
 from providers.types import Timeouts
 from providers.upstreams import Upstreams
 from tenants import audit, changes, patience
@@ -30,7 +29,6 @@ from tenants.actor import system_actor
 from tenants.audit import Entry, Target
 from tenants.clock import SYSTEM
 from tenants.models import AuditEvent
-from tenants.sealing import Secret
 from usage.flusher import Flusher
 from usage.journal import Journal
 from usage.limits import Limits
@@ -67,7 +65,7 @@ class Live(Protocol):
 class Relay:
     """Made inside the worker, after the fork, by `start`."""
 
-    def __init__(self, pepper_key: Secret, epoch: int, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, chain: Chain, epoch: int, executor: ThreadPoolExecutor) -> None:
         self.live: set[Live] = set()
         self.limits = Limits()
         self.snapshot = Snapshot(SYSTEM, executor)
@@ -75,15 +73,15 @@ class Relay:
         self.snapshot.on_change = self._on_change
         self.snapshot.on_reset = self._on_reset
         self.house = House(
-            chain=Chain([TenantKeyAuthenticator(pepper_key)]),
+            chain=chain,
             clock=SYSTEM,
             max_body=settings.MAX_BODY,
             slots=Slots(settings.MAX_CALLS),
             timeouts=Timeouts(**settings.TIMEOUTS),
         )
-        self.upstreams = Upstreams(Transport(resolve=address_filter().resolve))
+        self.upstreams = Upstreams(settings.TRANSPORT, address_filter().resolve)
         self.journal = Journal(settings.VAR / "journal")
-        self.flusher = Flusher(self.journal)
+        self.flusher = Flusher(self.journal, on_dead=self.house.meters.settled_for_the_dead)
         # A thread of its own: a crowd of unknown keys may fill the other's queue, and must not make us blind to a revoke.
         self._watchman = _threads(1, "epoch")
         self.watch: Watch = watch_for(self.snapshot, self._watchman)
@@ -95,8 +93,8 @@ class Relay:
         """Read what must be there before the first request, and warm what would make it slow."""
         loop = asyncio.get_running_loop()
         executor = _threads(_THREADS, "relay")
-        pepper_key, epoch = await loop.run_in_executor(executor, _read_first)
-        relay = cls(pepper_key, epoch, executor)
+        chain, epoch = await loop.run_in_executor(executor, _read_first)
+        relay = cls(chain, epoch, executor)
         relay.flusher.start()
         relay.watch.start()
         relay._tick()
@@ -114,13 +112,19 @@ class Relay:
 
     def _tick(self) -> None:
         self._ticker = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+        self.house.meters.stands(self.journal.open_calls, self.journal.pending, self.snapshot.lag())
+        self._watch_over_all()
+
+    def _watch_over_all(self) -> None:
         now = SYSTEM.unix_us()
         for live in list(self.live):
             try:
                 self._watch_over(live, now)
             except Exception:
                 # One call's fault must not keep the others' keys from expiring.
-                logger.exception("A running call could not be looked after.")
+                logger.exception(
+                    "A running call could not be looked after.", extra=live.exchange.named
+                )
 
     def _watch_over(self, live: Live, now_us: int) -> None:
         if live.has_expired(now_us):
@@ -190,12 +194,12 @@ def _threads(number: int, name: str) -> ThreadPoolExecutor:
     )
 
 
-def _read_first() -> tuple[Secret, int]:
+def _read_first() -> tuple[Chain, int]:
     try:
-        _, pepper_key = pepper()
+        chain = key_services.chain()
         # The first request would otherwise pay for importing every view.
         get_resolver().url_patterns  # noqa: B018
-        return pepper_key, changes.epoch()
+        return chain, changes.epoch()
     finally:
         connection.close()
 

@@ -1,9 +1,9 @@
 """One pure module per wire format; `dialect` finds it by its name."""
 
-from providers.dialects import openai
+from providers.dialects import azure, openai
 from providers.dialects.base import Dialect
 
-_DIALECTS: dict[str, Dialect] = {openai.NAME: openai}
+_DIALECTS: dict[str, Dialect] = {openai.NAME: openai, azure.NAME: azure}
 
 
 def dialect(name: str) -> Dialect:

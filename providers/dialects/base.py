@@ -1,10 +1,25 @@
 """What the relay asks of a wire format. A dialect is one pure module that has these names; nothing asks which one it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from providers.types import Headers, Usage
 from tenants.sealing import Secret
+
+
+class Account(Protocol):
+    """Where a provider's API stands: the `path` of its base URL, and what some formats ask for besides (`Dialect.FIELDS`);
+    empty where nothing was given.
+    """
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def deployment(self) -> str: ...
+
+    @property
+    def api_version(self) -> str: ...
 
 
 class CallBody(Protocol):
@@ -57,14 +72,23 @@ class Dialect(Protocol):
     """One wire format, as a module."""
 
     NAME: str
-    PATHS: Mapping[str, bytes]
+    #: Which fields of `Account` beside the path it takes from a provider.
+    FIELDS: frozenset[str]
+    #: Whether the ids in an upstream's list of models are names that it can be called with.
+    LISTS_WHAT_IT_SERVES: bool
 
     @property
     def StreamReader(self) -> MakesWatcher: ...  # noqa: N802 - a class of the module
 
-    def read_request(self, body: bytes, capability: str) -> CallBody: ...
+    def read_request(self, body: bytes, capability: str, model: str = "") -> CallBody: ...
 
     def write_request(self, call: CallBody, upstream_model: str) -> bytes: ...
+
+    def request_path(self, account: Account, operation: str, model: str) -> bytes: ...
+
+    def models_path(self, account: Account) -> bytes: ...
+
+    def credential(self, api_key: Secret) -> Headers: ...
 
     def headers(self, api_key: Secret | None, attempt_id: str, forwarded: Headers) -> Headers: ...
 

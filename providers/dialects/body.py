@@ -153,8 +153,13 @@ def read_name(fields: Mapping[str, Raw], name: str, longest: int) -> str:
         text = _TEXT.decode(fields[name])
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadBody(f"{name} must be a string.", name) from None
+    check_name(name, text, longest)
+    return text
+
+
+def check_name(name: str, text: str, longest: int) -> None:
+    """Raises BadBody unless `text`, which is called `name`, has so many printable characters and at least one."""
     if not 1 <= len(text) <= longest:
         raise BadBody(f"{name} must have 1 to {longest} characters.", name)
     if not text.isprintable():
         raise BadBody(f"{name} must not have control or invisible characters in it.", name)
-    return text

@@ -13,12 +13,13 @@ import msgspec
 from msgspec import Raw
 
 from providers.dialects import base
+from providers.dialects.base import Account
 from providers.dialects.body import (
     MAX_NODES,
     BadBody,
     DialectError,
     Fields,
-    UnusableCredential,
+    check_name,
     is_null,
     read_bool,
     read_integer,
@@ -35,32 +36,40 @@ from providers.dialects.openai_answers import (
     models_list,
     stream_error,
 )
+from providers.dialects.outgoing import credential_header, request_headers
 from providers.sse import EventSplitter, data_of, is_ended
 from providers.types import Headers, Usage
 from tenants.sealing import Secret
 
 __all__ = [
+    "FIELDS",
+    "LISTS_WHAT_IT_SERVES",
     "NAME",
-    "PATHS",
+    "OPERATIONS",
     "BadBody",
     "CallBody",
     "StreamReader",
     "clean_error",
     "clean_stream_error",
+    "credential",
     "error_body",
     "estimate_output_of",
     "headers",
     "is_answer",
     "model_entry",
     "models_list",
+    "models_path",
     "read_request",
     "read_usage",
+    "request_path",
     "stream_error",
     "write_request",
 ]
 
 NAME = "openai"
-PATHS: Mapping[str, bytes] = MappingProxyType(
+FIELDS: frozenset[str] = frozenset()
+LISTS_WHAT_IT_SERVES = True
+OPERATIONS: Mapping[str, bytes] = MappingProxyType(
     {
         "chat": b"/chat/completions",
         "completion": b"/completions",
@@ -104,10 +113,13 @@ class CallBody(msgspec.Struct, frozen=True):
 # --- the caller's request ------------------------------------------------------------------------------------------------
 
 
-def read_request(body: bytes, capability: str) -> CallBody:
-    """The request in `body` for one of `PATHS`. Raises BadBody."""
+def read_request(body: bytes, capability: str, model: str = "") -> CallBody:
+    """The request in `body` for one of `OPERATIONS`; a `model` that the address named wins. Raises BadBody."""
     fields = read_object(body)
-    model = read_name(fields, "model", MAX_MODEL_NAME)
+    if model:
+        check_name("model", model, MAX_MODEL_NAME)
+    else:
+        model = read_name(fields, "model", MAX_MODEL_NAME)
     stream = read_bool(fields, "stream")
     if stream and capability == "embedding":
         raise BadBody("Embeddings cannot be streamed.", "stream")
@@ -235,35 +247,27 @@ def write_request(call: base.CallBody, upstream_model: str) -> bytes:
     return _ENCODER.encode(fields)
 
 
-# What a caller's client may tell the provider. Not its organisation or project: those choose who pays at the provider, and the
-# credential is ours. Not its trace, cookies, addresses or SDK fingerprint: nobody asked for them to leave the house.
-_FORWARDED = frozenset({b"accept", b"openai-beta"})
-_HEADER_VALUE = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e\t]{0,510}[\x21-\x7e])?")
+# --- where it goes, and with which headers --------------------------------------------------------------------------------
+
+
+def request_path(account: Account, operation: str, model: str) -> bytes:
+    """The request target for one of `OPERATIONS`; `model` is in the body."""
+    return account.path.encode() + OPERATIONS[operation]
+
+
+def models_path(account: Account) -> bytes:
+    """The request target of the list of models."""
+    return account.path.encode() + b"/models"
+
+
+def credential(api_key: Secret) -> Headers:
+    """Raises UnusableCredential."""
+    return [credential_header(b"authorization", api_key, b"Bearer ")]
 
 
 def headers(api_key: Secret | None, attempt_id: str, forwarded: Headers) -> Headers:
-    """The headers of a request upstream, by an allow-list. Compression is refused: bytes are relayed and watched as they are.
-
-    Raises UnusableCredential.
-    """
-    made: Headers = [
-        (b"content-type", b"application/json"),
-        (b"accept-encoding", b"identity"),
-        (b"user-agent", b"gatehouse"),
-        (b"x-request-id", attempt_id.encode("ascii")),
-    ]
-    if api_key:
-        value = b"Bearer " + api_key.reveal()
-        if not _HEADER_VALUE.fullmatch(value):
-            raise UnusableCredential("The credential has characters that a header cannot carry.")
-        made.append((b"authorization", value))
-    seen: set[bytes] = set()
-    for name, value in forwarded:
-        name = name.lower()
-        if name in _FORWARDED and name not in seen and _HEADER_VALUE.fullmatch(value):
-            made.append((name, value))
-            seen.add(name)
-    return made
+    """The headers of a request upstream. Raises UnusableCredential."""
+    return request_headers(credential(api_key) if api_key else [], attempt_id, forwarded)
 
 
 # --- what the upstream used ----------------------------------------------------------------------------------------------

@@ -261,7 +261,9 @@ class Door:
 
 
 @contextmanager
-def opened(yard: Yard, folder: Path, env: dict[str, str] | None = None) -> Iterator[Door]:
+def opened(
+    yard: Yard, folder: Path, env: dict[str, str] | None = None, workers: int = 1
+) -> Iterator[Door]:
     """A server with its oracle and the standard cast. At the end it is stopped, and what it leaves behind fails the test."""
     with (
         Oracle() as oracle,
@@ -269,7 +271,7 @@ def opened(yard: Yard, folder: Path, env: dict[str, str] | None = None) -> Itera
             folder, kind=environment.database(), redis=None, env=env or {}, seed=True
         ) as server,
     ):
-        server.start()
+        server.start(workers)
         admin = Admin(server, yard.operator_password)
         with httpx.Client(base_url=server.url, trust_env=False, timeout=30.0) as client:
             yield _furnished(server, oracle, admin, client)

@@ -12,6 +12,8 @@ import pytest
 from tests.gateway.door import PROMPT, Door, Json, eventually, nothing_sent, refused
 from tests.gateway.wire import MIB, request_bytes
 
+pytestmark = pytest.mark.data_plane
+
 CHAT = "/v1/chat/completions"
 MAX_BODY = 12 * MIB
 GOOD: Json = {"model": "oracle/ok", "messages": PROMPT}

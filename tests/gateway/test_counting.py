@@ -12,6 +12,8 @@ _SUMS = (
     " unpriced_requests, estimated_requests"
 )
 
+pytestmark = pytest.mark.data_plane
+
 
 def sums(door: Door, key: Key) -> dict[str, tuple[int, ...]]:
     """The month's sums of a key by model."""

@@ -12,6 +12,8 @@ from tests.gateway.door import Door, eventually
 from tests.gateway.wire import EVENT, chunked, leave, request_bytes, stream_head
 from tests.support.oracle import Call
 
+pytestmark = pytest.mark.data_plane
+
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_caller_who_leaves_in_a_stream_pays_for_what_had_come(door: Door, seed: int) -> None:

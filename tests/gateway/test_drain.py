@@ -20,7 +20,7 @@ from tests.support.server import Server, Yard
 pytestmark = pytest.mark.chaos
 
 Gatehouse = Callable[..., Server]
-PRE_DRAIN = 3.5
+PRE_DRAIN = 5.0
 DRAIN = 3
 ENV = {"GATEHOUSE_TIMEOUT_PRE_DRAIN": str(PRE_DRAIN), "GATEHOUSE_TIMEOUT_DRAIN": str(DRAIN)}
 
@@ -65,12 +65,12 @@ def test_after_sigterm_streams_finish_newcomers_are_told_and_nothing_is_left(
         assert_drains_but_answers(server, key, kept)
         assert time.monotonic() - told < PRE_DRAIN, "this machine is too slow for this test"
     closed = [each.wait_closed() - told for each in idle]
-    assert all(PRE_DRAIN - 0.1 <= after < PRE_DRAIN + 2 for after in closed), closed
+    assert all(PRE_DRAIN - 0.1 <= after < PRE_DRAIN + DRAIN for after in closed), closed
     with pytest.raises(httpx.ConnectError), client(server) as late:
         late.get("/livez")
     short.wait()
     assert short.is_whole
-    assert PRE_DRAIN + DRAIN < long.wait() - told < PRE_DRAIN + DRAIN + 4
+    assert PRE_DRAIN + DRAIN < long.wait() - told < PRE_DRAIN + DRAIN + 10
     long.assert_broken_off("not_ready")
     assert server.stop() == 0
     assert server.leftovers() == []

@@ -36,7 +36,7 @@ async def ask(door: Front, path: str = "/v1/admin/keys") -> list[Message]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await door.serve({"type": "http", "path": path}, receive, send)
+    await door.serve({"type": "http", "method": "POST", "path": path}, receive, send)
     return sent
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway import context
 from gateway.logs import JSONFormatter, RedactionFilter, redact
 from tenants.sealing import Secret
+from tests.gateway.door import Door
 
 CREDENTIAL = "gwk_" + "aB3" * 16 + "x"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P"
@@ -70,6 +71,24 @@ def test_a_record_carries_the_id_of_the_request_in_hand(log):
     finally:
         context.request_id.reset(token)
     assert log.line()["request_id"] == "abcdef123456"
+
+
+def test_a_record_may_name_the_request_that_it_is_about(log):
+    token = context.request_id.set("somebody-elses")
+    try:
+        log.logger.info("hello", extra={"request_id": "abc\n123"})
+    finally:
+        context.request_id.reset(token)
+    assert log.line()["request_id"] == r"abc\u000a123"
+
+
+def test_a_line_of_the_relay_carries_the_id_that_the_caller_saw(door: Door):
+    model = f"talkative-{secrets.token_hex(4)}"
+    door.new_model(model, door.provider_id, "drip:50x0", max_output_tokens=2)
+    answers = [door.chat(model, stream=stream) for stream in (False, True)]
+    lines = [json.loads(line) for line in door.server.log_text().splitlines() if "at most" in line]
+    named = [line["request_id"] for line in lines if line["logger"] == "gateway.relay.dispatch"]
+    assert named[-2:] == [answer.headers["x-request-id"] for answer in answers]
 
 
 @pytest.mark.parametrize(

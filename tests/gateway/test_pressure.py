@@ -11,6 +11,8 @@ from tests.gateway.door import Door, eventually
 from tests.gateway.wire import EVENT, MIB, chunked, leave, request_bytes, stream_head
 from tests.support.server import Server
 
+pytestmark = pytest.mark.data_plane
+
 
 def memory(pid: int, what: str) -> int:
     """Bytes: `VmRSS` now, `VmHWM` at most since `forget_peak`."""

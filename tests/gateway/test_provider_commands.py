@@ -84,6 +84,26 @@ def test_a_provider_whose_upstream_is_silent_is_added_all_the_same(manage):
 
 
 @pytest.mark.django_db
+def test_an_azure_account_says_its_deployment_and_version(manage, key_file):
+    where = ("--deployment", "our-gpt", "--api-version", "2025-04-01-preview")
+    done = add(manage, "--api-key-file", key_file, *where, "--json", kind="azure")
+    assert (done.code, done.json["models_added"]) == (0, 2), done.err
+    made = Provider.objects.get()
+    assert (made.deployment, made.api_version) == ("our-gpt", "2025-04-01-preview")
+    assert Model.objects.filter(name="our-gpt").exists()
+
+
+@pytest.mark.django_db
+def test_an_azure_account_without_a_deployment_is_added_and_says_why_it_has_no_models(manage):
+    done = add(manage, "--json", kind="azure")
+    assert (done.code, done.json["models_added"]) == (0, 0)
+    assert "name deployments" in done.err
+    done = add(manage, "--deployment", "d", name="other", kind="openai")
+    assert done.err == "deployment: is for providers of kind azure only; openai has none."
+    assert Provider.objects.count() == 1
+
+
+@pytest.mark.django_db
 def test_if_missing_leaves_a_provider_and_its_credential_as_they_are(manage, key_file, tmp_path):
     add(manage, "--api-key-file", key_file, "--no-import")
     other = tmp_path / "other"

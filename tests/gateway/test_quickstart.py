@@ -183,8 +183,8 @@ def test_keys_of_dialects_we_do_not_speak_are_mentioned(settings):
         ({"OPENAI_BASE_URL": "https://eu.api.openai.com/v1"}, {}),
         ({"GROQ_API_KEY": "g"}, {"groq": ("g", "")}),
         ({"OLLAMA_HOST": "0.0.0.0"}, {"ollama": (None, "http://127.0.0.1:11434/v1")}),
-        ({"OLLAMA_HOST": "ftp://x"}, {"ollama": (None, "ftp://x")}),
-        ({"OLLAMA_HOST": "x:notaport"}, {"ollama": (None, "x:notaport")}),
+        ({"OLLAMA_HOST": "ftp://x"}, {"ollama": (None, "ftp://x:11434/v1")}),
+        ({"OLLAMA_HOST": "x:notaport"}, {"ollama": (None, "http://x:11434/v1")}),
     ],
 )
 def test_providers_are_found_by_the_variables_people_have(environment, expected):

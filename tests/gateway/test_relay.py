@@ -32,6 +32,8 @@ EMBEDDING_BODY = (
     rb'{"input":[[1,2],[ 3 ]],"dimensions":3,"encoding_format":"float","model":"embed/ok","x":1.50}'
 )
 
+pytestmark = pytest.mark.data_plane
+
 
 @pytest.mark.parametrize(
     ("path", "body"),

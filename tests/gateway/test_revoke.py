@@ -15,7 +15,7 @@ from tests.chaos.streams import Stream, assert_charged
 from tests.support import environment, services
 from tests.support.server import Server, Yard
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.data_plane]
 
 #: Seconds in which a change is seen where the database is not in this process.
 SEEN_WITHIN = 1.0

@@ -18,6 +18,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from gateway import settings as house
+from providers.upstreams import TRANSPORTS
 from tests.support import environment
 from tests.support.environment import ROOT
 from tests.support.server import Server
@@ -156,6 +157,8 @@ def test_no_random_secret_is_refused(monkeypatch):
         ("GATEHOUSE_KEK", None),
         ("GATEHOUSE_KEK", "hunter2-short"),
         ("SECRET_KEY_FALLBACKS", "hunter2-short"),
+        ("GATEHOUSE_METRICS_TOKEN", "hunter2-short"),
+        ("GATEHOUSE_METRICS_TOKEN", "change-me-hunter2-change-me-hunter2"),
         ("DATABASE_URL", "mysqlx://root:hunter2@h/db"),
         ("DATABASE_URL", "hunter2"),
         ("DATABASE_URL", "postgres://root:hunter2@h:port/db"),
@@ -323,6 +326,19 @@ def test_a_missing_or_weak_secret_stops_the_settings_also_while_debugging(
     assert str(refusal.value).startswith(f"{name} ")
     shown = (value or "").strip()
     assert not shown or shown not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_a_transport_is_chosen_by_its_name(read: Settings, name: str):
+    assert read(GATEHOUSE_TRANSPORT=None)["TRANSPORT"] == "native"
+    assert read(GATEHOUSE_TRANSPORT=name)["TRANSPORT"] == name
+
+
+@pytest.mark.parametrize("value", ["", "NATIVE", "httpx2", "native,httpx", "sk-some-secret-value"])
+def test_a_transport_that_there_is_not_stops_the_settings(read: Settings, value: str):
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read(GATEHOUSE_TRANSPORT=value)
+    assert str(refusal.value) == "GATEHOUSE_TRANSPORT must be native or httpx."
 
 
 def test_a_server_without_good_secrets_does_not_start(gatehouse: Callable[..., Server]):

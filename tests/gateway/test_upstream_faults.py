@@ -10,6 +10,8 @@ import pytest
 from tests.gateway.door import PROMPT, Door, Json, error_of
 from tests.gateway.wire import EVENT, chunked, is_cut_off_cleanly, stream_head
 
+pytestmark = pytest.mark.data_plane
+
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
 

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -34,6 +35,8 @@ class Upstream(ThreadingHTTPServer):
         self.status = 200
         self.body = b'{"data": []}'
         self.headers: dict[str, str] = {}
+        #: Status and body of other paths.
+        self.other: dict[str, tuple[int, bytes]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
 
     @property
@@ -50,12 +53,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         told = {name.lower(): value for name, value in self.headers.items()}
         self.server.requests.append((self.path, told))
-        self.send_response(self.server.status)
+        status, body = self.server.other.get(self.path, (self.server.status, self.server.body))
+        self.send_response(status)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(self.server.body)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(self.server.body)
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None: ...
 
@@ -297,3 +301,111 @@ def test_a_tenants_provider_gives_models_to_that_tenant_alone(upstream):
     upstream.lists("m1")
     assert take(own).added == ["own-openai/m1", "m1"]
     assert set(Model.objects.values_list("tenant_id", flat=True)) == {tenant.id}
+
+
+# --- kinds that list otherwise ----------------------------------------------------------------------------------------
+
+
+def azure_at(upstream: Upstream, **fields: Any) -> Provider:
+    where = upstream.url.removesuffix("/v1")
+    return create_provider(
+        actor=ACTOR, name="az", kind="azure", base_url=where, api_key=SECRET, **fields
+    )
+
+
+def test_azure_is_asked_for_its_base_models_with_its_own_header_and_version(upstream):
+    upstream.lists("gpt-4o", "gpt-5")
+    result = check(azure_at(upstream, api_version="2024-06-01"))
+    assert (result.ok, result.status, result.models) == (True, 200, ["gpt-4o", "gpt-5"])
+    [(path, headers)] = upstream.requests
+    assert path == "/openai/models?api-version=2024-06-01"
+    assert headers["api-key"] == SECRET
+    assert "authorization" not in headers
+
+
+def test_azures_own_words_are_told_when_it_refuses_us(upstream):
+    upstream.status = 401
+    upstream.body = b'{"error":{"code":"401","message":"Access denied due to invalid key ' + (
+        SECRET.encode() + b'."}}'
+    )
+    result = check(azure_at(upstream))
+    assert (result.ok, result.status) == (False, 401)
+    assert "Access denied" in result.sentence
+    assert SECRET not in result.sentence
+
+
+def test_what_azure_could_deploy_is_not_imported(upstream):
+    upstream.lists("gpt-4o", "gpt-5")
+    with pytest.raises(Invalid, match="not what is deployed") as refusal:
+        take(azure_at(upstream))
+    assert list(refusal.value.fields) == ["deployment"]
+    assert not Model.objects.exists()
+
+
+def test_an_azure_account_that_is_one_deployment_gives_that_one(upstream):
+    assert take(azure_at(upstream, deployment="our-gpt")).added == ["az/our-gpt", "our-gpt"]
+    assert Model.objects.get(name="our-gpt").targets.get().upstream_model == "our-gpt"
+
+
+#: As documented: https://github.com/ollama/ollama/blob/main/docs/api.md#list-local-models
+TAGS = json.dumps(
+    {
+        "models": [
+            {
+                "name": name,
+                "model": name,
+                "modified_at": "2025-05-10T08:06:48.639712648-07:00",
+                "size": 4683075271,
+                "digest": "0a8c26691023dca3dcabb4f8e7b6dbcbb47ff4f9e1e2a3e5c3e5d2b3a3a1a4a6",
+                "details": {
+                    "parent_model": "",
+                    "format": "gguf",
+                    "family": family,
+                    "families": [family],
+                    "parameter_size": "7.6B",
+                    "quantization_level": "Q4_K_M",
+                },
+            }
+            for name, family in (("deepseek-r1:latest", "qwen2"), ("all-minilm:latest", "bert"))
+        ]
+    }
+).encode()
+
+
+def ollama_at(upstream: Upstream, path: str = "") -> Provider:
+    where = upstream.url.removesuffix("/v1") + path
+    name = f"ollama{path.replace('/', '-')}"
+    return create_provider(actor=ACTOR, name=name, kind="ollama", base_url=where)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/"])
+def test_ollama_is_found_with_and_without_the_end_of_its_address(upstream, path):
+    upstream.lists("deepseek-r1:latest", "all-minilm:latest")
+    upstream.other["/api/tags"] = (200, TAGS)
+    assert check(ollama_at(upstream, path)).models == ["deepseek-r1:latest", "all-minilm:latest"]
+    assert [path for path, _ in upstream.requests] == ["/v1/models", "/api/tags"]
+    assert all("authorization" not in headers for _, headers in upstream.requests)
+
+
+def test_ollamas_own_list_tells_which_models_make_vectors(upstream):
+    upstream.lists("deepseek-r1:latest", "all-minilm:latest")
+    upstream.other["/api/tags"] = (200, TAGS)
+    assert len(take(ollama_at(upstream)).added) == 4
+    kinds = dict(Model.objects.values_list("name", "capability"))
+    assert kinds["ollama/deepseek-r1:latest"] == "chat"
+    assert kinds["ollama/all-minilm:latest"] == "embedding"
+
+
+def test_an_ollama_whose_openai_door_has_no_list_is_asked_for_its_own(upstream):
+    upstream.status, upstream.body = 404, b"404 page not found"
+    upstream.other["/api/tags"] = (200, TAGS)
+    assert check(ollama_at(upstream)).models == ["deepseek-r1:latest", "all-minilm:latest"]
+
+
+@pytest.mark.parametrize("tags", [b"[]", b'{"models": {"a": 1}}', b'{"models": [1, {}]}', b"no"])
+def test_an_ollama_of_which_more_cannot_be_learned_is_taken_by_its_first_list(upstream, tags):
+    upstream.lists("llama3.2:latest")
+    upstream.other["/api/tags"] = (200, tags)
+    assert check(ollama_at(upstream)).models == ["llama3.2:latest"]
+    upstream.other["/api/tags"] = (500, b"{}")
+    assert check(ollama_at(upstream, "/v1")).models == ["llama3.2:latest"]

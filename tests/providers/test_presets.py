@@ -24,7 +24,8 @@ def test_a_row_is_whole(known: Preset) -> None:
     assert preset(known.name) is known
     spoken = dialect(known.dialect)
     assert known.dialect == spoken.NAME
-    assert bool(known.env_key) is known.needs_key
+    # Where an address is each customer's own, a key in the environment is not enough.
+    assert bool(known.env_key) is (known.needs_key and bool(known.base_url))
     ids = [model.upstream_id for model in known.models]
     assert len(set(ids)) == len(ids)
 
@@ -59,6 +60,19 @@ def test_an_unknown_kind_says_what_is_known() -> None:
         ("https://ollama.example", "https://ollama.example:443/v1"),
         ("https://ollama.example:8443/api/", "https://ollama.example:8443/api/v1"),
         (' "localhost:5" ', "http://localhost:5/v1"),
+        ("'10.0.0.5'", "http://10.0.0.5:11434/v1"),
+        ("::1", "http://[::1]:11434/v1"),
+        ("[::1]", "http://[::1]:11434/v1"),
+        ("[::1]:1337", "http://[::1]:1337/v1"),
+        ("::", "http://[::1]:11434/v1"),
+        ("ollama.lan:8080/", "http://ollama.lan:8080/v1"),
+        ("http://10.0.0.5:4321", "http://10.0.0.5:4321/v1"),
+        ("https://proxy.example/ollama", "https://proxy.example:443/ollama/v1"),
+        ("https://proxy.example/ollama/v1/", "https://proxy.example:443/ollama/v1"),
+        (":66000", "http://127.0.0.1:11434/v1"),
+        (":-1", "http://127.0.0.1:11434/v1"),
+        ("http://ollama.lan:many", "http://ollama.lan:80/v1"),
+        ("ollama.com", "https://ollama.com:443/v1"),
     ],
 )
 def test_ollamas_own_variable_is_read_as_ollama_reads_it(host: str, url: str) -> None:

@@ -5,11 +5,23 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
-from providers.transport import Call, PoolLimits, Resolve, Transport, UpstreamTls
+import uvloop
+
+from providers.transport import Call, PoolLimits, Resolve, UpstreamTls
+from providers.transport_common import PooledTransport
 from providers.types import Origin, Timeouts, UpstreamRequest
+from providers.upstreams import TRANSPORTS
 from tenants.outbound import Address
 from tests.providers.faultserver import FaultServer, Recorder
+
+AnyTransport = PooledTransport[Any]
+
+
+class HttpxLoop(uvloop.Loop):
+    """uvloop by another name: a test that runs on it uses the httpx transport."""
+
 
 LOOPBACK = Address(socket.AF_INET, "127.0.0.1")
 
@@ -37,9 +49,11 @@ async def opened(
     resolve: Resolve = find_loopback,
     limits: PoolLimits | None = None,
     tls: UpstreamTls | None = None,
-) -> AsyncIterator[Transport]:
-    """A transport that holds nothing any more when it is left."""
-    transport = Transport(resolve=resolve, limits=limits, tls=tls)
+) -> AsyncIterator[AnyTransport]:
+    """A transport, of the kind that this run of the test is about, that holds nothing any more when it is left."""
+    is_httpx = isinstance(asyncio.get_running_loop(), HttpxLoop)
+    kind = TRANSPORTS["httpx" if is_httpx else "native"]
+    transport = kind(resolve=resolve, limits=limits, tls=tls)
     try:
         yield transport
     finally:
@@ -48,12 +62,12 @@ async def opened(
     assert (counts.connections, counts.calls) == (0, 0)
 
 
-def start(transport: Transport, request: UpstreamRequest) -> tuple[Call, Recorder]:
+def start(transport: AnyTransport, request: UpstreamRequest) -> tuple[Call, Recorder]:
     recorder = Recorder()
     return transport.send(request, recorder), recorder
 
 
-async def answer_to(transport: Transport, request: UpstreamRequest) -> Recorder:
+async def answer_to(transport: AnyTransport, request: UpstreamRequest) -> Recorder:
     """The recorder of a call that is over."""
     _, recorder = start(transport, request)
     return await recorder.over()

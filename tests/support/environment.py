@@ -35,6 +35,15 @@ def database() -> str:
     return os.environ.get("TEST_DATABASE", "sqlite")
 
 
+def mode() -> dict[str, str]:
+    """Settings of every server of this run: `TEST_EXPRESS` and `TEST_TRANSPORT` choose how calls are served."""
+    return {
+        f"GATEHOUSE_{name}": os.environ[f"TEST_{name}"]
+        for name in ("EXPRESS", "TRANSPORT")
+        if os.environ.get(f"TEST_{name}")
+    }
+
+
 def postgres_url() -> str:
     return os.environ.get("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres")
 

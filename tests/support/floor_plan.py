@@ -58,6 +58,8 @@ BANNED_NAMES = {"mark_safe", "SafeString", "SafeText", "CERT_NONE"}
 BANNED_KEYWORDS = {"verify": False, "shell": True, "check_hostname": False, "verify_ssl": False}
 RELATIONS = {"ForeignKey", "OneToOneField", "ManyToManyField"}
 SETTINGS_MODULE = "DJANGO_SETTINGS_MODULE"
+#: What only the environment tells a library: where the Prometheus client keeps what several processes count.
+TOLD = {"PROMETHEUS_MULTIPROC_DIR"}
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,9 @@ def relations(source: Source) -> list[str]:
 
 
 def environment_readers(source: Source) -> list[str]:
-    """Uses of the process's environment; naming Django's settings module at a start is none."""
+    """Uses of the process's environment. None: naming Django's settings module at a start, or telling a library that can be
+    told in no other way.
+    """
     if source.name == "gateway/settings.py":
         return []
     starts = {
@@ -269,6 +273,15 @@ def environment_readers(source: Source) -> list[str]:
         and dotted(call.func) == "os.environ.setdefault"
         and isinstance(call.args[0], ast.Constant)
         and call.args[0].value == SETTINGS_MODULE
+    }
+    starts |= {
+        id(target.value)
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Subscript)
+        and isinstance(target.slice, ast.Constant)
+        and target.slice.value in TOLD
     }
     readers = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv"}
     found = [

@@ -6,41 +6,16 @@ what a program of a caller's would do, and prints what came of it as one JSON li
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import openai
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = {major: ROOT / ".venv" / f"sdk-{major}" for major in ("1", "2")}
+#: Major versions that callers still use, beside the newest.
+OLDER = ("1", "2")
 MESSAGES = [{"role": "user", "content": "say something to me"}]
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-SECONDS = 120.0
-
-
-class SdkFailed(AssertionError):
-    """The caller's program broke; the message is what it said."""
-
-
-def run(major: str, task: dict[str, str]) -> dict[str, Any]:
-    """What `calls` gives under the installed SDK of that major version. Raises SdkFailed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.sdk"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(FOLDERS[major])},
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise SdkFailed(done.stderr[-4000:])
-    return dict(json.loads(done.stdout))
 
 
 def calls(task: dict[str, str]) -> dict[str, Any]:

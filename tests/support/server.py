@@ -50,6 +50,7 @@ class Server:
             "GATEHOUSE_ALLOWED_UPSTREAMS": "127.0.0.0/8",
             "GATEHOUSE_TIMEOUT_PRE_DRAIN": "0",
             "GATEHOUSE_TIMEOUT_DRAIN": "10",
+            **environment.mode(),
             **env,
         }
         self.workers = 1
@@ -124,7 +125,8 @@ class Server:
             self._process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=ROOT,
-                env=self.env,
+                # What it tells others to call: PUBLIC_URL follows from the port, as `make run` has it.
+                env={"PORT": str(self.port), **self.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

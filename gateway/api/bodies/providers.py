@@ -29,6 +29,7 @@ def provider_body(provider: Provider) -> dict[str, Any]:
         "tenant": identity(provider.tenant_id),
         "is_tenant_default": provider.is_tenant_default,
         "is_active": provider.is_active,
+        **_account(provider),
         **limits(provider),
         **services.PENDING,
         "health": _HEALTH,
@@ -36,13 +37,16 @@ def provider_body(provider: Provider) -> dict[str, Any]:
     }
 
 
+def _account(provider: Provider) -> dict[str, str | None]:
+    return {name: getattr(provider, name) or None for name in services.ACCOUNT_FIELDS}
+
+
 def provider_config_body(provider: Provider) -> dict[str, Any]:
     """The summary of a tenant's own provider; needs `has_api_key` on the row."""
     return {
         "provider": provider.kind,
         "base_url": provider.base_url or None,
-        "deployment": services.PENDING["deployment"],
-        "api_version": services.PENDING["api_version"],
+        **_account(provider),
         "has_api_key": getattr(provider, "has_api_key"),  # noqa: B009 - annotated, so the class does not have it
     }
 

@@ -16,8 +16,11 @@ from tenants.commands import (
     read_secret,
     shell_actor,
 )
+from tenants.errors import Invalid
 from tenants.models import Tenant
 from tenants.services import find_tenant
+
+_WHERE = ("base_url", *services.ACCOUNT_FIELDS)
 
 
 class Command(HouseCommand):
@@ -29,6 +32,8 @@ class Command(HouseCommand):
         add.add_argument("--name", required=True)
         add.add_argument("--kind", required=True, help=", ".join(presets.PRESETS))
         add.add_argument("--base-url", help="Where it is; most kinds know.")
+        add.add_argument("--deployment", help="Of an azure account, if it is to be one deployment.")
+        add.add_argument("--api-version", help="Of an azure account, if not the default.")
         add.add_argument("--no-import", action="store_true", help="Add no models.")
         add_if_missing(add)
         add_limit(actions.add("list", self.list, "Show the accounts, never their credentials."))
@@ -57,8 +62,7 @@ class Command(HouseCommand):
                 self.answer({**_row(found), "created": False, "models_added": 0}, told)
                 return
         fields = {"name": options["name"], "kind": options["kind"]}
-        if options["base_url"]:
-            fields["base_url"] = options["base_url"]
+        fields |= {it: options[it] for it in _WHERE if options[it]}
         if options["api_key_file"]:
             fields["api_key"] = read_secret(options["api_key_file"], "api_key")
         provider = services.create_provider(
@@ -76,8 +80,8 @@ class Command(HouseCommand):
             imported = discovery.import_models(
                 actor=shell_actor(), provider_id=provider.id, progress=self._progress
             )
-        except discovery.UpstreamSilent as silence:
-            self.tell(f"No models were added: {silence.message}")
+        except (discovery.UpstreamSilent, Invalid) as fault:
+            self.tell(f"No models were added: {fault.message}")
             return 0
         return len(imported.added)
 

@@ -1,0 +1,176 @@
+"""`python -m bench`: Gatehouse, nginx and a direct call side by side, in one run on one machine."""
+
+import argparse
+import platform
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from bench import cases, machine, report
+from bench.cases import Case
+from bench.house import Houses
+from bench.processes import (
+    ROOT,
+    BenchFailed,
+    Process,
+    cores_for,
+    free_port,
+    running,
+    wait_listening,
+)
+from bench.rounds import Load, measure
+
+EVIDENCE: Final = ROOT / "docs" / "evidence" / "bench.md"
+STREAM_CHUNKS: Final = 50
+CHUNK_INTERVAL_MS: Final = 20
+RAMP_SECONDS: Final = 0.5
+#: Beside its loads, what a case takes in a round: to start, to warm up, to finish its books, to end; and callers to begin.
+_SECONDS_A_CASE: Final = 4.0
+_SECONDS_A_LOAD: Final = 0.5
+_QUICK: Final = ["direct", "nginx", "express-1", "drf-1"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _options(arguments)
+    if platform.system() != "Linux":
+        sys.stderr.write("The benchmark reads /proc and so needs Linux.\n")
+        return 2
+    try:
+        return _bench(options, f"python -m bench {shlex.join(arguments)}".strip())
+    except BenchFailed as failure:
+        sys.stderr.write(f"{failure}\n")
+        return 1
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    add = parser.add_argument
+    add("--cases", type=_names, help=f"of {','.join(cases.names())} (all)")
+    add("--rounds", type=_count, help="how often all cases are gone through (5)")
+    add("--seconds", type=_seconds, help="that a load of calls lasts (2)")
+    add("--connections", type=_counts, help="loads of calls (1,32,256)")
+    add("--streams", type=_count, help="streams at once (100)")
+    add("--database", default="sqlite", help="or postgres://user@host/db, who may make databases")
+    add("--quick", action="store_true", help="a bit of everything: does it run at all?")
+    add("--write", action="store_true", help=f"add the result to {EVIDENCE.relative_to(ROOT)}")
+    defaults = (
+        {"cases": _QUICK, "rounds": 1, "seconds": 0.5, "connections": [1, 32], "streams": 20}
+        if "--quick" in arguments
+        else {
+            "cases": cases.names(),
+            "rounds": 5,
+            "seconds": 2.0,
+            "connections": [1, 32, 256],
+            "streams": 100,
+        }
+    )
+    parser.set_defaults(**defaults)
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of things")
+    return int(text)
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(part) for part in text.split(",")]
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 60:
+        raise argparse.ArgumentTypeError("between 0.1 and 60 seconds")
+    return seconds
+
+
+def _names(text: str) -> list[str]:
+    chosen = text.split(",")
+    if unknown := [name for name in chosen if name not in cases.names()]:
+        raise argparse.ArgumentTypeError(f"no case is called {unknown[0]}")
+    return chosen
+
+
+def _bench(options: argparse.Namespace, command: str) -> int:
+    loads = [Load(connections, seconds=options.seconds) for connections in options.connections]
+    loads.append(Load(options.streams, chunks=STREAM_CHUNKS, ramp=RAMP_SECONDS))
+    if cases.NGINX in options.cases and not cases.nginx_program():
+        _say(cases.HOW_TO_INSTALL_NGINX)
+    started = time.monotonic()
+    with _stage(options) as (upstream, chosen):
+        _say(f"about {_minutes(chosen, loads, options.rounds):.1f} minutes")
+        records = measure(chosen, loads, options.rounds, upstream, _say)
+    told = "\n\n".join(
+        [
+            f"## {datetime.now(UTC):%Y-%m-%d}, commit {machine.commit()}",
+            f"```\n{command}\n```",
+            f"Machine: {machine.described(options.database)}.",
+            f"{_placement(chosen)} Rounds: {options.rounds}, in {_minutes_since(started)} minutes.",
+            report.tables(records, loads),
+        ]
+    )
+    sys.stdout.write(f"{told}\n")
+    if options.write:
+        with EVIDENCE.open("a") as file:
+            file.write(f"\n{told}\n")
+    return int(any(record.refused or record.broken for record in records.values()))
+
+
+@contextmanager
+def _stage(options: argparse.Namespace) -> Iterator[tuple[Process, list[Case]]]:
+    """The provider, and the chosen cases of what is installed here."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.upstream", str(port)]
+    command += [str(STREAM_CHUNKS), str(CHUNK_INTERVAL_MS)]
+    with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as name:
+        folder = Path(name)
+        houses = Houses(folder, options.database, port)
+        needs_house = any(chosen not in {cases.DIRECT, cases.NGINX} for chosen in options.cases)
+        with (
+            running(command, cores_for(1).load, folder / "upstream.log") as upstream,
+            houses.prepared() if needs_house else nullcontext(),
+        ):
+            wait_listening(upstream, port)
+            known = cases.all_cases(folder, port, houses)
+            yield upstream, [case for case in known if case.name in options.cases]
+
+
+def _minutes(chosen: Sequence[Case], loads: Sequence[Load], rounds: int) -> float:
+    stream = STREAM_CHUNKS * CHUNK_INTERVAL_MS / 1000 + RAMP_SECONDS
+    a_round = sum((load.seconds or stream) + _SECONDS_A_LOAD for load in loads)
+    return rounds * len(chosen) * (_SECONDS_A_CASE + a_round) / 60
+
+
+def _minutes_since(moment: float) -> str:
+    return f"{(time.monotonic() - moment) / 60:.1f}"
+
+
+def _placement(chosen: Sequence[Case]) -> str:
+    alone = [case.name for case in chosen if not cores_for(case.processes).shared]
+    sharing = [case.name for case in chosen if cores_for(case.processes).shared]
+    sentences = []
+    if alone:
+        sentences.append(
+            "The server has a core for each worker, callers and provider have the rest."
+        )
+    if sharing:
+        sentences.append(f"There is no rest for {', '.join(sharing)}: all have all cores.")
+    return " ".join(sentences)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

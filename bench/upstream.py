@@ -1,0 +1,132 @@
+"""A provider that costs next to nothing: `python -m bench.upstream PORT CHUNKS INTERVAL_MS`.
+
+Each POST is answered with one chat completion, or, if its body asks for a stream, with that many chunks at that interval, then
+the usage and `[DONE]`. Each chunk says when it was sent (`"@<nanoseconds of the monotonic clock>@"`). It understands just what
+a proxy sends: bodies with a Content-Length, one request at a time on a connection.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from typing import Final, cast
+
+import uvloop
+
+PROMPT_TOKENS: Final = 57
+COMPLETION_TOKENS: Final = 42
+_LENGTH: Final = b"\r\ncontent-length:"
+_STREAM: Final = (b'"stream":true', b'"stream": true')
+_USAGE: Final = {
+    "prompt_tokens": PROMPT_TOKENS,
+    "completion_tokens": COMPLETION_TOKENS,
+    "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
+}
+_TEXT: Final = "This is a reply of a plausible length, a few sentences long. It means nothing. " * 3
+
+
+def _envelope(kind: str, choices: list[dict[str, object]], **more: object) -> str:
+    whole = {"id": "chatcmpl-bench", "object": kind, "created": 1_700_000_000, "model": "bench"}
+    return json.dumps({**whole, "choices": choices, **more}, separators=(",", ":"))
+
+
+def _whole_answer() -> bytes:
+    message = {"role": "assistant", "content": _TEXT, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    body = _envelope("chat.completion", [choice], usage=_USAGE).encode()
+    head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
+    return f"{head}{len(body)}\r\n\r\n".encode() + body
+
+
+def _event(data: str) -> bytes:
+    """One server-sent event as one HTTP chunk."""
+    text = f"data: {data}\n\n".encode()
+    return b"%x\r\n%b\r\n" % (len(text), text)
+
+
+def _chunk_around_the_time() -> tuple[str, str]:
+    """What comes before and after the time in a chunk's JSON."""
+    delta = {"content": "@time@ tok"}
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+    before, _, after = _envelope("chat.completion.chunk", [choice]).partition("time")
+    return before, after
+
+
+_ANSWER: Final = _whole_answer()
+_BEFORE, _AFTER = _chunk_around_the_time()
+_STREAM_HEAD: Final = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
+_STOP: Final = [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]
+_STREAM_END: Final = (
+    _event(_envelope("chat.completion.chunk", _STOP))
+    + _event(_envelope("chat.completion.chunk", [], usage=_USAGE))
+    + _event("[DONE]")
+    + b"0\r\n\r\n"
+)
+
+
+class Provider(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, chunks: int, interval: float) -> None:
+        self._chunks = chunks
+        self._interval = interval
+        self._buffer = b""
+        self._left = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer = self._buffer + data if self._buffer else data
+        head_end = self._buffer.find(b"\r\n\r\n")
+        if head_end < 0:
+            return
+        head = self._buffer[:head_end].lower()
+        at = head.find(_LENGTH)
+        if at < 0:
+            self._transport.write(b"HTTP/1.1 411 Length Required\r\ncontent-length: 0\r\n\r\n")
+            self._transport.close()
+            return
+        end = head_end + 4 + int(head[at + len(_LENGTH) :].split(b"\r", 1)[0])
+        if len(self._buffer) >= end:
+            body, self._buffer = self._buffer[head_end:end], self._buffer[end:]
+            self._answer(body)
+
+    def _answer(self, body: bytes) -> None:
+        if not any(mark in body for mark in _STREAM):
+            self._transport.write(_ANSWER)
+            return
+        self._transport.write(_STREAM_HEAD)
+        self._left = self._chunks
+        self._due = asyncio.get_running_loop().time()
+        self._send_chunk()
+
+    def _send_chunk(self) -> None:
+        if not self._left:
+            self._transport.write(_STREAM_END)
+            return
+        self._transport.write(_event(f"{_BEFORE}{time.monotonic_ns()}{_AFTER}"))
+        self._left -= 1
+        self._due += self._interval
+        self._timer = asyncio.get_running_loop().call_at(self._due, self._send_chunk)
+
+
+async def serve(port: int, chunks: int, interval: float) -> None:
+    """Until the process is stopped."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Provider(chunks, interval), "127.0.0.1", port, backlog=4096
+    )
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1000))

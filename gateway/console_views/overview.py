@@ -1,0 +1,168 @@
+"""The first page: what is wrong and whose it is, then the figures of the last 24 hours, then the last calls."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db.models import Count, Q, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+
+from gateway import checks, lifecycle
+from gateway.checks import Finding, State
+from gateway.console_views.attention import concerns, live_keys
+from gateway.lifecycle import Phase
+from keys.models import APIKey
+from providers.models import Model, Provider
+from tenants import roles
+from tenants.clock import SYSTEM
+from tenants.errands import role_of
+from tenants.models import AuditEvent, Tenant
+from usage.models import RequestLog
+
+_DAY: Final = timedelta(days=1)
+_LAST_CALLS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """The calls since `since`. `unpriced`: how many of them the cost leaves out."""
+
+    since: datetime
+    requests: int
+    errors: int
+    tokens_in: int
+    tokens_cached: int
+    tokens_out: int
+    cost_nano_usd: int
+    unpriced: int
+
+    @property
+    def error_percent(self) -> str:
+        return f"{100 * self.errors / self.requests:.2f}" if self.requests else "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much there is; the first of each two is what is switched on."""
+
+    active_tenants: int
+    tenants: int
+    live_keys: int
+    keys: int
+    active_providers: int
+    providers: int
+    active_models: int
+    models: int
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStep:
+    """One thing to do before the first call of one's own."""
+
+    title: str
+    hint: str
+    url: str
+    done: bool
+
+
+def overview_page(request: HttpRequest) -> HttpResponse:
+    now = SYSTEM.now()
+    counts = _counts(now)
+    day = day_until(now)
+    last_calls = list(RequestLog.objects.order_by("-created_at", "-request_id")[:_LAST_CALLS])
+    steps = _first_steps(counts, has_calls=bool(last_calls))
+    context = {
+        "title": "Overview",
+        "day": day,
+        "counts": counts,
+        "health": _unhealthy(),
+        "draining": lifecycle.phase() is not Phase.READY,
+        "concerns": concerns(now),
+        "steps": steps if not all(step.done for step in steps) else [],
+        "last_calls": last_calls,
+        "may_change": role_of(request) in roles.CHANGERS,
+    }
+    return render(request, "console/overview.html", context)
+
+
+def day_until(now: datetime) -> Day:
+    """Sums over the log rows of the 24 hours before `now`: what `GET /v1/admin/logs?since=` lists."""
+    since = now - _DAY
+    sums: dict[str, Any] = RequestLog.objects.filter(created_at__gte=since).aggregate(
+        requests=Count("id"),
+        errors=Count("id", filter=Q(status__gte=400)),
+        tokens_in=Sum("tokens_in", default=0),
+        tokens_cached=Sum("tokens_cached", default=0),
+        tokens_out=Sum("tokens_out", default=0),
+        # Before the sum, which takes the column's name from there on.
+        unpriced=Count("id", filter=Q(cost_nano_usd__isnull=True)),
+        cost_nano_usd=Sum("cost_nano_usd", default=0),
+    )
+    return Day(since, **{name: int(value) for name, value in sums.items()})
+
+
+def _counts(now: datetime) -> Counts:
+    active = Count("pk", filter=Q(is_active=True))
+    tenants = Tenant.objects.aggregate(
+        all=Count("pk"), on=Count("pk", filter=Q(status=Tenant.Status.ACTIVE))
+    )
+    providers = Provider.objects.aggregate(all=Count("pk"), on=active)
+    models = Model.objects.aggregate(all=Count("pk"), on=active)
+    return Counts(
+        tenants["on"],
+        tenants["all"],
+        live_keys(now).count(),
+        APIKey.objects.count(),
+        providers["on"],
+        providers["all"],
+        models["on"],
+        models["all"],
+    )
+
+
+def _unhealthy() -> list[Finding]:
+    """Of the checks behind `/health`, those that have something to say. Each has its time limit."""
+    findings = checks.WATCH.findings(checks.FOR_HEALTH)
+    return [found for found in findings if found.state is not State.OK]
+
+
+def _first_steps(counts: Counts, *, has_calls: bool) -> list[FirstStep]:
+    tested = AuditEvent.objects.filter(action="provider.tested", outcome=AuditEvent.Outcome.OK)
+    providers = reverse("console:providers")
+    return [
+        FirstStep(
+            "Add a provider",
+            "An account at an upstream, with its credential.",
+            reverse("console:providers-new"),
+            Provider.objects.exclude(kind="demo").exists(),
+        ),
+        FirstStep(
+            "Test its connection",
+            "One harmless call shows whether address and credential are right.",
+            providers,
+            tested.exists(),
+        ),
+        FirstStep(
+            "Have a model",
+            "Import what the provider lists, or add one by hand.",
+            reverse("console:models"),
+            bool(counts.models),
+        ),
+        FirstStep(
+            "Make a tenant",
+            "Whatever a caller can reach belongs to one.",
+            reverse("console:tenants-new"),
+            bool(counts.tenants),
+        ),
+        FirstStep(
+            "Issue a key", "It is shown once.", reverse("console:keys-new"), bool(counts.keys)
+        ),
+        FirstStep(
+            "Make the first call",
+            "With the curl line that is shown beside the new key.",
+            reverse("console:requests"),
+            has_calls,
+        ),
+    ]

@@ -1,0 +1,145 @@
+"""How a view says what it does, for the OpenAPI document: what is sent, what is answered, and what can go wrong."""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+)
+
+from gateway.views.shapes import COMPONENTS, reference
+
+#: The headers that may carry a key, as the clients of the field send them. One of them is enough.
+CREDENTIALS: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
+    "x-goog-api-key": {"type": "apiKey", "in": "header", "name": "x-goog-api-key"},
+}
+CALLS, MODELS, STATE = "Calls", "Models", "Your key"
+
+_STREAM: Final = (200, "text/event-stream")
+_OF_EVERY_VIEW: Final = {
+    401: "`missing_api_key`: none was sent. `invalid_api_key`: it opens nothing, whatever the reason.",
+    403: "`scope_missing`, `address_not_allowed`: a good key without the right.",
+    503: "`not_ready`, `overloaded`: come back after `Retry-After`.",
+}
+_OF_A_CALL: Final = {
+    400: "`invalid_request`: no JSON, wrong types, more than 64 levels, or a model of another kind.",
+    **_OF_EVERY_VIEW,
+    403: "`model_not_allowed`, `scope_missing`, `address_not_allowed`: a good key without the right.",
+    404: "`model_not_found`: there is none of that name for you.",
+    408: "`invalid_request`: the body did not come in time.",
+    413: "`body_too_large`.",
+    415: "`unsupported_media_type`: the body must be `application/json`, not compressed.",
+    429: "`rate_limit_exceeded`: come back after `Retry-After`.",
+    502: "`upstream_error`, `upstream_refused_us`: the provider failed.",
+    503: "`overloaded`, `not_ready`, `ledger_unavailable`, `credential_unreadable`: come back after `Retry-After`.",
+    504: "`upstream_timeout`: the provider did not answer in time.",
+}
+_OF_A_MODEL: Final = {
+    **_OF_EVERY_VIEW,
+    404: "`model_not_found`: there is none of that name for you.",
+}
+_OF_A_STATE: Final = {
+    400: "`invalid_request`: an unknown or impossible parameter.",
+    **_OF_EVERY_VIEW,
+}
+
+#: Of every answer, and of those that a provider gave.
+_ANSWERS: Final = (
+    (
+        "x-request-id",
+        "Names this answer; your own, if you sent one of 8 to 64 letters, digits, `-` or `_`.",
+    ),
+)
+_SERVED: Final = (
+    *_ANSWERS,
+    ("x-gatehouse-provider", "Who served the call."),
+    ("x-gatehouse-target", "The model there."),
+    ("x-gatehouse-attempts", "How many targets were tried."),
+    ("x-gatehouse-overhead-ms", "Milliseconds that were ours."),
+    ("x-gatehouse-cost-usd", "What it cost, if that is known before the body ends."),
+)
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def call(
+    name: str, summary: str, request: str, answer: str, example: dict[str, Any]
+) -> Callable[[View], View]:
+    """A call that a provider answers, whole or in events. `request` and `answer` are names of shapes."""
+    responses: dict[Any, Any] = {200: OpenApiResponse(reference(answer), "The provider's answer.")}
+    if "stream" in _properties(request):
+        responses[_STREAM] = OpenApiResponse(
+            OpenApiTypes.STR, "With `stream`: events, `[DONE]` the last of them."
+        )
+    return extend_schema(
+        operation_id=name,
+        summary=summary,
+        tags=[CALLS],
+        auth=_auth(),
+        parameters=_headers(_SERVED),
+        request={"application/json": reference(request)},
+        responses={**responses, **_errors(_OF_A_CALL)},
+        examples=[OpenApiExample("request", value=example, request_only=True)],
+    )
+
+
+def models(name: str, summary: str, answer: str) -> Callable[[View], View]:
+    return _reading(name, summary, answer, MODELS, _OF_A_MODEL, [])
+
+
+def state(
+    name: str, summary: str, answer: str, **parameters: tuple[Any, str]
+) -> Callable[[View], View]:
+    """`parameters` of the query: a JSON Schema and a sentence each."""
+    taken = [
+        OpenApiParameter(title, schema, description=told)
+        for title, (schema, told) in parameters.items()
+    ]
+    return _reading(name, summary, answer, STATE, _OF_A_STATE, taken)
+
+
+def _reading(
+    name: str,
+    summary: str,
+    answer: str,
+    tag: str,
+    errors: dict[int, str],
+    parameters: list[OpenApiParameter],
+) -> Callable[[View], View]:
+    return extend_schema(
+        operation_id=name,
+        summary=summary,
+        tags=[tag],
+        auth=_auth(),
+        parameters=[*parameters, *_headers(_ANSWERS)],
+        request=None,
+        responses={200: OpenApiResponse(reference(answer)), **_errors(errors)},
+    )
+
+
+def _auth() -> Any:
+    """Any one of them; the annotation of `extend_schema` knows names alone, the document wants objects."""
+    return [{scheme: []} for scheme in CREDENTIALS]
+
+
+def _errors(told: dict[int, str]) -> dict[Any, Any]:
+    return {status: OpenApiResponse(reference("Error"), text) for status, text in told.items()}
+
+
+def _headers(told: tuple[tuple[str, str], ...]) -> list[OpenApiParameter]:
+    return [
+        OpenApiParameter(name, str, OpenApiParameter.HEADER, description=text, response=[200])
+        for name, text in told
+    ]
+
+
+def _properties(name: str) -> dict[str, Any]:
+    properties: dict[str, Any] = COMPONENTS[name]["properties"]
+    return properties

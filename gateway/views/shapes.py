@@ -1,0 +1,227 @@
+"""What goes over the wire, as JSON Schema: for the OpenAPI document. The names that Gatehouse reads or answers are spelt out;
+what it passes on is left open, because the provider decides about it.
+"""
+
+from typing import Any, Final
+
+Schema = dict[str, Any]
+
+_TEXT: Final[Schema] = {"type": "string"}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_MAYBE_TEXT: Final[Schema] = {"type": ["string", "null"]}
+_MAYBE_COUNT: Final[Schema] = {"type": ["integer", "null"]}
+_MAYBE_MS: Final[Schema] = {"type": ["number", "null"], "description": "Milliseconds."}
+_USD: Final[Schema] = {
+    "type": ["string", "null"],
+    "description": "US dollars as a decimal string; null where no price is known.",
+    "examples": ["0.000014"],
+}
+
+
+def _object(required: tuple[str, ...] = (), /, **properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+def _told(schema: Schema, description: str) -> Schema:
+    return {**schema, "description": description}
+
+
+def _list_of(item: Schema, **more: Schema) -> Schema:
+    kind = {"type": "string", "const": "list"}
+    listed = {"type": "array", "items": item}
+    return _object(("object", "data", *more), object=kind, data=listed, **more)
+
+
+def reference(name: str) -> Schema:
+    """A schema of the document's own components."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+_MODEL: Final = _told(_TEXT, "The public name of a model that this key may call.")
+_STREAM: Final = {
+    "stream": _told(_FLAG, "Answer in server-sent events."),
+    "stream_options": _told(
+        _object(include_usage=_FLAG), "With `include_usage` the last event carries the usage."
+    ),
+}
+_CAP: Final = {"type": "integer", "minimum": 1, "description": "The most tokens of the answer."}
+_CHOICES: Final = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": 128,
+    "default": 1,
+    "description": "How many answers are wanted.",
+}
+_MESSAGE: Final = _object(
+    ("role",),
+    role=_told(_TEXT, "`system`, `developer`, `user`, `assistant` or `tool`."),
+    content={"type": ["string", "array", "null"], "description": "A text, or a list of parts."},
+)
+_TEXTS: Final[Schema] = {
+    "type": ["string", "array"],
+    "description": "A text, a list of texts, or tokens.",
+}
+
+CHAT_REQUEST: Final = _object(
+    ("model", "messages"),
+    model=_MODEL,
+    messages={
+        "type": "array",
+        "minItems": 1,
+        "items": _MESSAGE,
+        "description": "The conversation so far.",
+    },
+    **_STREAM,
+    max_completion_tokens=_CAP,
+    max_tokens=_told(_CAP, "The same, by its older name."),
+    n=_CHOICES,
+    tools={
+        "type": "array",
+        "items": {"type": "object"},
+        "description": "Functions that the model may ask for.",
+    },
+)
+COMPLETION_REQUEST: Final = _object(
+    ("model", "prompt"), model=_MODEL, prompt=_TEXTS, **_STREAM, max_tokens=_CAP, n=_CHOICES
+)
+EMBEDDING_REQUEST: Final = _object(
+    ("model", "input"),
+    model=_MODEL,
+    input=_TEXTS,
+    encoding_format={"type": "string", "enum": ["float", "base64"], "default": "float"},
+)
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+_USAGE: Final = _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT)
+_ANSWER: Final = {
+    "id": _told(_TEXT, "The provider's name for it."),
+    "object": _told(_TEXT, "What kind of answer it is."),
+    "created": _told(_COUNT, "Seconds since 1970."),
+    "model": _told(_TEXT, "What the provider calls the model."),
+    "usage": _told(_USAGE, "Tokens, as the provider counts them."),
+}
+_CHAT_CHOICE: Final = _object(index=_COUNT, message=_MESSAGE, finish_reason=_MAYBE_TEXT)
+_TEXT_CHOICE: Final = _object(index=_COUNT, text=_TEXT, finish_reason=_MAYBE_TEXT)
+
+CHAT_ANSWER: Final = _object(**_ANSWER, choices={"type": "array", "items": _CHAT_CHOICE})
+COMPLETION_ANSWER: Final = _object(**_ANSWER, choices={"type": "array", "items": _TEXT_CHOICE})
+_VECTOR: Final = _object(object=_TEXT, index=_COUNT, embedding={"type": ["array", "string"]})
+EMBEDDING_ANSWER: Final = _list_of(_VECTOR, model=_TEXT, usage=_USAGE)
+
+MODEL: Final = _object(
+    ("id", "object", "created", "owned_by"),
+    id=_TEXT,
+    object={"type": "string", "const": "model"},
+    created=_told(_COUNT, "Seconds since 1970."),
+    owned_by=_TEXT,
+)
+MODELS: Final = _list_of(reference("Model"))
+
+ERROR: Final = _object(
+    ("error",),
+    error=_object(
+        ("message", "type", "param", "code"),
+        message=_told(_TEXT, "One sentence for whoever reads it."),
+        type=_TEXT,
+        param=_told(_MAYBE_TEXT, "Which part of the request is meant."),
+        code=_told(_MAYBE_TEXT, "What programs decide by."),
+    ),
+)
+
+# --- a key's own state ------------------------------------------------------------------------------------------------
+
+_LIMITS: Final = _told(
+    {"type": "object", "additionalProperties": {"type": ["integer", "string", "object", "null"]}},
+    "Each limit by its name; null where there is none, or none is enforced yet.",
+)
+_SPENT: Final = _object(
+    requests=_COUNT,
+    tokens_in=_COUNT,
+    tokens_out=_COUNT,
+    tokens_total=_COUNT,
+    cost_usd=_USD,
+    unpriced_requests=_told(_COUNT, "Calls that `cost_usd` leaves out, as they had no price."),
+)
+_MOMENT: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
+_NAMES: Final[Schema] = {"type": ["array", "null"], "items": _TEXT}
+
+KEY_STATE: Final = _object(
+    ("id", "object", "limits", "spent", "held", "remaining", "reset_at"),
+    id=_TEXT,
+    object={"type": "string", "const": "key_state"},
+    key_prefix=_TEXT,
+    name=_TEXT,
+    tenant=_TEXT,
+    project=_MAYBE_TEXT,
+    account=_MAYBE_TEXT,
+    team=_MAYBE_TEXT,
+    scopes={"type": "array", "items": _TEXT},
+    allowed_models=_NAMES,
+    allowed_capabilities=_NAMES,
+    expires_at=_MOMENT,
+    limits=_LIMITS,
+    tenant_limits=_LIMITS,
+    period=_told(_TEXT, "The running month, `YYYY-MM` in UTC."),
+    spent=_SPENT,
+    held=_told(_object(tokens=_COUNT, cost_usd=_USD), "What calls in flight may still use."),
+    remaining=_told(
+        _object(tokens=_MAYBE_COUNT, cost_usd=_USD), "Null where nothing is enforced yet."
+    ),
+    reset_at=_told(_MOMENT, "When the period ends."),
+)
+TRACE: Final = _object(
+    ("id", "object", "request_id", "created_at", "status"),
+    id=_told(_TEXT, "Ours; it names one call."),
+    object={"type": "string", "const": "trace"},
+    request_id=_told(_TEXT, "What the answer's `x-request-id` said."),
+    created_at=_MOMENT,
+    kind=_TEXT,
+    tenant=_TEXT,
+    project=_MAYBE_TEXT,
+    account=_MAYBE_TEXT,
+    key_id=_TEXT,
+    key_prefix=_TEXT,
+    team=_MAYBE_TEXT,
+    model=_MAYBE_TEXT,
+    provider=_MAYBE_TEXT,
+    target=_MAYBE_TEXT,
+    dialect_in=_TEXT,
+    dialect_out=_MAYBE_TEXT,
+    stream=_FLAG,
+    status=_COUNT,
+    error_code=_MAYBE_TEXT,
+    dispatched=_told(_TEXT, "Whether a provider was asked: `yes`, `no` or `unknown`."),
+    attempts=_COUNT,
+    tokens_in=_COUNT,
+    tokens_cached=_COUNT,
+    tokens_out=_COUNT,
+    tokens_reasoning=_COUNT,
+    cost_usd=_USD,
+    usage_source=_told(_TEXT, "Whose figures these are: `provider`, `estimated` or `none`."),
+    duration_ms=_MAYBE_MS,
+    ttfb_ms=_MAYBE_MS,
+    overhead_ms=_MAYBE_MS,
+    idempotent_replay=_FLAG,
+)
+TRACES: Final = _list_of(
+    reference("Trace"), has_more=_FLAG, next_cursor=_MAYBE_TEXT, total=_MAYBE_COUNT
+)
+
+COMPONENTS: Final[dict[str, Schema]] = {
+    "ChatRequest": CHAT_REQUEST,
+    "ChatAnswer": CHAT_ANSWER,
+    "CompletionRequest": COMPLETION_REQUEST,
+    "CompletionAnswer": COMPLETION_ANSWER,
+    "EmbeddingRequest": EMBEDDING_REQUEST,
+    "EmbeddingAnswer": EMBEDDING_ANSWER,
+    "Model": MODEL,
+    "Models": MODELS,
+    "KeyState": KEY_STATE,
+    "Trace": TRACE,
+    "Traces": TRACES,
+    "Error": ERROR,
+}

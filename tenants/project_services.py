@@ -1,0 +1,74 @@
+"""What can be done to projects: the groups of keys inside a tenant."""
+
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+
+from tenants import validation
+from tenants.actor import Actor
+from tenants.audit import Target
+from tenants.changes import Change, change
+from tenants.errors import Conflict, Invalid, NotFound
+from tenants.models import Project
+from tenants.services import locked_tenant
+from tenants.validation import Rule
+
+KIND = "project"
+RULES: Final[dict[str, Rule]] = {"name": validation.name}
+
+
+def target_of(project: Project) -> Target:
+    return Target(KIND, str(project.id), project.name)
+
+
+def create_project(*, actor: Actor, tenant_id: UUID, name: object) -> Project:
+    """Make a project. Raises `Invalid`, and `Conflict` for a name that the tenant has already, in whatever case."""
+    with change(actor, "project.created", Target(KIND, "new", str(name)[:64]), tenant_id) as it:
+        tenant = locked_tenant(tenant_id)
+        project = Project(tenant=tenant, **validation.checked({"name": name}, RULES))
+        _save(project, it)
+        it.aim(target_of(project))
+        it.detail(name=project.name)
+    return project
+
+
+def update_project(*, actor: Actor, project_id: UUID, **fields: Any) -> Project:
+    """Change fields of a project; absent ones stay."""
+    with change(actor, "project.updated", Target(KIND, str(project_id))) as it:
+        project = _locked(project_id, it)
+        if not fields:
+            raise Invalid("Nothing to change was given.")
+        for name, value in validation.checked(fields, RULES).items():
+            it.detail(**{name: {"from": getattr(project, name), "to": value}})
+            setattr(project, name, value)
+        _save(project, it)
+    return project
+
+
+def delete_project(*, actor: Actor, project_id: UUID) -> None:
+    """Remove a project. Its keys stay and belong to none; what was used under its name keeps that name."""
+    with change(actor, "project.deleted", Target(KIND, str(project_id))) as it:
+        project = _locked(project_id, it)
+        it.touch(KIND, project.id, project.tenant_id)
+        project.delete()
+
+
+def _locked(project_id: UUID, it: Change) -> Project:
+    project = Project.objects.select_for_update().filter(pk=project_id).first()
+    if project is None:
+        raise NotFound
+    it.aim(target_of(project), project.tenant_id)
+    return project
+
+
+def _save(project: Project, it: Change) -> None:
+    try:
+        with transaction.atomic():
+            project.save()
+    except IntegrityError:
+        raise Conflict(
+            f"This tenant has a project {project.name!r} already.",
+            fields={"name": "is taken in this tenant."},
+        ) from None
+    it.touch(KIND, project.id, project.tenant_id)

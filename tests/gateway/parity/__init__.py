@@ -1,0 +1,1 @@
+"""One corpus of exchanges, sent through every way that Gatehouse can serve a call."""

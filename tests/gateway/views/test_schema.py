@@ -1,0 +1,151 @@
+"""`/v1/openapi.json` and `/docs`: what is documented is what is there."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.staticfiles import finders
+from django.test import Client
+from django.urls import resolve
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from gateway.relay import endpoints
+from gateway.views.base import CallView
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def document() -> Json:
+    answer = Client().get("/v1/openapi.json")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    return dict(answer.json())
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    answer = Client().get("/docs")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    return answer.content.decode()
+
+
+def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def test_it_is_valid_openapi_3_1(document: Json) -> None:
+    assert document["openapi"].startswith("3.1.")
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+
+
+def test_every_call_and_state_is_in_it_and_nothing_else(document: Json) -> None:
+    there = {(method, path) for method, path, _ in operations(document)}
+    calls = {
+        ("POST", path) for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+    }
+    models = {("GET", "/v1/models"), ("GET", "/v1/models/{model}")}
+    assert there == calls | models | {("GET", "/v1/key"), ("GET", "/v1/traces")}
+
+
+def test_what_is_in_it_as_a_call_is_one_in_the_table(document: Json) -> None:
+    for method, path, operation in operations(document):
+        view = getattr(resolve(path).func, "cls")  # noqa: B009 - DRF puts it there
+        is_call = endpoints.find(method, path) is not None
+        assert is_call == issubclass(view, CallView) == (operation["tags"] != ["Your key"])
+
+
+def test_each_operation_says_what_it_takes_and_how_it_fails(document: Json) -> None:
+    schemas = document["components"]["schemas"]
+    seen = set()
+    for method, path, operation in operations(document):
+        seen.add(operation["operationId"])
+        assert operation["summary"]
+        assert operation["description"], path
+        assert {"401", "403", "503"} <= set(operation["responses"])
+        assert {next(iter(each)) for each in operation["security"]} == set(
+            document["components"]["securitySchemes"]
+        )
+        assert ("requestBody" in operation) == (method == "POST")
+        for status, response in operation["responses"].items():
+            name = response["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            assert (name == "Error") == (status != "200")
+            assert name in schemas
+    assert len(seen) == len(list(operations(document)))
+
+
+def test_examples_have_what_their_shape_requires(document: Json) -> None:
+    for _, path, operation in operations(document):
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        if content is None:
+            continue
+        shape = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+        (example,) = content["examples"].values()
+        assert set(shape["required"]) <= set(example["value"]) <= set(shape["properties"]), path
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_page_has_every_operation_with_its_curl_line_and_errors(
+    page: str, document: Json
+) -> None:
+    text = re.sub(r"</?code>", "`", page)
+    ids = {attributes.get("id") for _, attributes in Elements(page).found}
+    for method, path, operation in operations(document):
+        assert operation["operationId"] in ids
+        assert f"{method} {path}" in page
+        assert f"curl {settings.PUBLIC_URL}{path} " in page
+        for status, response in operation["responses"].items():
+            assert status == "200" or response["description"] in text
+
+
+def test_the_page_takes_nothing_inline_and_nothing_from_elsewhere(page: str) -> None:
+    elements = Elements(page).found
+    assert not {tag for tag, _ in elements} & {"script", "style", "iframe", "object", "form"}
+    for tag, attributes in elements:
+        assert not [name for name in attributes if name == "style" or name.startswith("on")], tag
+    sources = [str(attributes["href"]) for tag, attributes in elements if tag in {"a", "link"}]
+    assert all(re.match(r"[/#](?!/)", source) for source in sources)
+    sheets = [
+        str(attributes["href"])
+        for tag, attributes in elements
+        if attributes.get("rel") == "stylesheet"
+    ]
+    assert len(sheets) == 3
+
+
+def test_its_own_style_sheet_is_there() -> None:
+    assert finders.find("api_docs/page.css")
+
+
+@pytest.mark.parametrize("path", ["/v1/openapi.json", "/docs"])
+def test_they_are_public_read_only_and_the_same_whatever_is_asked_for(path: str) -> None:
+    plain = Client().get(path)
+    for headers in (
+        {"accept": "text/event-stream"},
+        {"accept": "a/b," * 2500},
+        {"authorization": "Bearer x"},
+    ):
+        assert Client().get(path, headers=headers).content == plain.content
+    assert Client().head(path).status_code == 200
+    assert Client().post(path).status_code == 405
