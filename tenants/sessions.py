@@ -71,4 +71,4 @@ class SessionStore(SessionBase):
 
     @classmethod
     def clear_expired(cls) -> None:
-        """Ended sessions stay to be looked at; housekeeping takes them away."""
+        """Nothing: ended sessions stay to be looked at, until there is housekeeping for all tables."""

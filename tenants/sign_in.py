@@ -34,6 +34,9 @@ _ALGORITHM: Final = "HS256"
 _AUDIENCE: Final = "gatehouse-admin"
 _TYPE: Final = "gatehouse-session"
 _PASSWORD_CHARACTERS: Final = 1024
+#: Wrong credentials that one address may send in the time that they are held against it.
+WRONG_TRIES: Final = 5
+HELD_AGAINST: Final = timedelta(minutes=1)
 
 
 class BadCredentials(ServiceError):
@@ -43,6 +46,15 @@ class BadCredentials(ServiceError):
 
     def __init__(self, message: str = "The user name or the password is wrong.") -> None:
         super().__init__(message)
+
+
+class TooManyTries(ServiceError):
+    """So many wrong ones came from one address that nothing from there is looked at for a while, right or wrong."""
+
+    code = "rate_limited"
+
+    def __init__(self) -> None:
+        super().__init__("Too many attempts to sign in. Wait a minute, then try again.")
 
 
 class Carrier(enum.Enum):
@@ -135,7 +147,11 @@ def create_operator(
 def sign_in(
     *, actor: Actor, username: str, password: str, carrier: Carrier = Carrier.TOKEN
 ) -> SignedIn:
-    """A new session for good credentials, else `BadCredentials`; both are audited. Takes as long for unknown names."""
+    """A new session for good credentials, else `BadCredentials`; both are audited. Takes as long for unknown names.
+
+    Raises `TooManyTries` before it looks at anything.
+    """
+    _refuse_a_guesser(actor)
     user = _by_name(username)
     _lend_connection()
     if user is None:
@@ -157,6 +173,21 @@ def sign_in(
         raise BadCredentials
     named = actor.named(type=KIND, id=str(user.id), label=user.username)
     return _open_session(named, user, carrier)
+
+
+def _refuse_a_guesser(actor: Actor) -> None:
+    """By address alone: who guesses from elsewhere keeps nobody out, and nothing is told about any name.
+
+    Counted from the audit log, which all workers share and which has every wrong one.
+    """
+    wrong = AuditEvent.objects.filter(
+        action="operator.sign_in",
+        created_at__gt=SYSTEM.now() - HELD_AGAINST,
+        outcome=AuditEvent.Outcome.REFUSED,
+        address=actor.address[:64],
+    )
+    if actor.address and wrong[:WRONG_TRIES].count() == WRONG_TRIES:
+        raise TooManyTries
 
 
 def _open_session(actor: Actor, user: User, carrier: Carrier) -> SignedIn:

@@ -17,7 +17,7 @@ from rest_framework.response import Response
 
 from tenants import errors
 from tenants.sealing import SealingError
-from tenants.sign_in import BadCredentials
+from tenants.sign_in import HELD_AGAINST, BadCredentials, TooManyTries
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,7 @@ def _unsupported_media_type(failure: exceptions.UnsupportedMediaType) -> Answer:
 #: First match wins, so the special stand before the general.
 _TABLE: Final[tuple[tuple[type[Exception], Callable[[Any], Answer]], ...]] = (
     (BadCredentials, _refused(401, WWW_Authenticate="Bearer")),
+    (TooManyTries, _refused(429, Retry_After=str(HELD_AGAINST.seconds))),
     (errors.Invalid, _refused(400)),
     (errors.NotFound, _always(NOT_FOUND)),
     (errors.Conflict, _refused(409)),

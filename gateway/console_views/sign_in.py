@@ -83,12 +83,13 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     if isinstance(request.user, User) and request.method != "POST":
         return HttpResponseRedirect(onwards)
     form = SignInForm(request.POST or None)
+    status = 400 if form.errors else 200
     if request.method == "POST" and form.is_valid():
         try:
             return _open(request, form, onwards)
-        except service.BadCredentials as refusal:
+        except (service.BadCredentials, service.TooManyTries) as refusal:
             form.add_error(None, refusal.message)
-    status = 400 if form.errors else 200
+            status = 400 if isinstance(refusal, service.BadCredentials) else 429
     context = {"title": "Sign in", "form": form, "next": onwards, "left": "left" in request.GET}
     context["ended"] = "ended" in request.GET
     return render(request, "console/sign_in.html", context, status=status)

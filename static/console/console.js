@@ -29,6 +29,11 @@ document.addEventListener("submit", (event) => {
   button.setAttribute("aria-disabled", "true");
 });
 
+// What is shown once is gone with its page, also where a browser keeps pages for the way back.
+addEventListener("pagehide", () => {
+  document.querySelectorAll("[data-shown-once]").forEach((shown) => { shown.textContent = "Shown once; gone with its page."; });
+});
+
 // The way back may show a page as it was left.
 addEventListener("pageshow", () => {
   document.querySelectorAll("[data-once]").forEach((button) => button.removeAttribute("aria-disabled"));

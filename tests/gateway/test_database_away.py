@@ -15,6 +15,7 @@ from gateway import snapshot
 from keys import tokens
 from tests.chaos.proxy import Proxy
 from tests.chaos.stage import House, Key, chat, is_sqlite, opened, wires
+from tests.gateway.door import eventually
 from tests.support import environment
 from tests.support.server import Server, Yard
 
@@ -186,3 +187,5 @@ def test_a_worker_that_dies_meanwhile_takes_nobody_along(house: House, proxy: Pr
         assert httpx.get(f"{server.url}/livez", timeout=10, trust_env=False).status_code == 200
     server.wait_ready(15)
     assert survivor in server.worker_pids()
+    # Somebody reads what the dead worker had written down, as soon as there are tables for it.
+    eventually(lambda: len(server.journals()) <= len(server.worker_pids()), within=20)

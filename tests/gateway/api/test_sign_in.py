@@ -12,12 +12,19 @@ import time_machine
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.auth.hashers import MD5PasswordHasher
+from django.test import Client
 
 from keys import tokens
 from keys.models import APIKey
 from tenants import keyring
 from tenants.models import AuditEvent, Session, User
-from tenants.sign_in import create_operator, disable_operator, reset_password
+from tenants.sign_in import (
+    HELD_AGAINST,
+    WRONG_TRIES,
+    create_operator,
+    disable_operator,
+    reset_password,
+)
 from tests.cast import PASSWORD, Api
 
 NEW_PASSWORD = "another lamp, another window"
@@ -372,3 +379,19 @@ def test_two_people_have_two_sessions(db, cheap_passwords, staging):
     ann, ben = (Api(_login(name).json()["token"]) for name in ("ann", "ben"))
     assert ann.post("auth/logout").status_code == 204
     assert ben.get("auth/me").json()["username"] == "ben"
+
+
+def test_who_guesses_has_to_wait_and_keeps_nobody_else_out(operator):
+    for n in range(WRONG_TRIES):
+        assert _login("the-operator" if n % 2 else "nobody", "wrong").status_code == 401
+    refused = _login("the-operator")
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+    assert refused.json()["error"]["code"] == "rate_limited"
+    assert Session.objects.count() == 0
+    credentials = {"username": "the-operator", "password": PASSWORD}
+    elsewhere = Client(REMOTE_ADDR="192.0.2.7").post(
+        "/v1/admin/auth/login", credentials, content_type="application/json"
+    )
+    assert elsewhere.status_code == 200
+    with time_machine.travel(datetime.now(UTC) + HELD_AGAINST + timedelta(seconds=1)):
+        assert _login("the-operator").status_code == 200

@@ -44,7 +44,7 @@ def a_price_in_the_past(page: Page) -> None:
     page.get_by_role("link", name="Add a price…").click()
     page.get_by_label("From").fill("2020-01-01T00:00")
     page.get_by_label("Input, USD per million tokens").fill("1")
-    page.get_by_label("Output, USD per million tokens").fill("x")
+    page.get_by_label("Output, USD per million tokens").fill("2")
     _press(page, "Add the price")
 
 
@@ -69,7 +69,7 @@ def an_open_audit_row(page: Page) -> None:
     page.locator("details.audit-row summary").first.click()
 
 
-def open_menus(page: Page) -> None:
+def the_account_menu(page: Page) -> None:
     page.goto("/console/keys/")
     page.locator("summary", has_text="account menu").click()
 
@@ -93,7 +93,7 @@ OCCASIONS: Final[dict[str, Lead]] = {
     "models-imported": imported_models,
     "audit-verified": a_verified_chain,
     "audit-row-open": an_open_audit_row,
-    "menu-open": open_menus,
+    "menu-open": the_account_menu,
     "row-menu-open": a_row_menu,
     "search": _at("/console/search/?q=o"),
     "search-without-result": _at("/console/search/?q=zzz"),
@@ -101,3 +101,5 @@ OCCASIONS: Final[dict[str, Lead]] = {
     "bad-filter": _at("/console/requests/?since=yesterday"),
     "nothing-matches": _at("/console/keys/?q=zzz"),
 }
+#: An open menu lies over what is below it.
+OVERLAID: Final = {"menu-open", "row-menu-open"}

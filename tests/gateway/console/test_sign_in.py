@@ -274,3 +274,14 @@ def test_who_must_change_the_password_may_also_leave(operator):
     token = browser.form("password/")["csrfmiddlewaretoken"]
     browser.post("sign-out/", {"csrfmiddlewaretoken": token})
     assert sessions(operator) == 0
+
+
+def test_who_guesses_is_asked_to_wait(operator):
+    for _ in range(sign_in.WRONG_TRIES):
+        wrong = {"username": operator.username, "password": "wrong"}
+        assert Console().submit("sign-in/", wrong).status_code == 400
+    browser = Console()
+    answer = browser.submit("sign-in/", {"username": operator.username, "password": PASSWORD})
+    assert answer.status_code == 429
+    assert "Wait a minute" in answer.content.decode()
+    assert not is_open(browser)
