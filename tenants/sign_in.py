@@ -51,7 +51,7 @@ class BadCredentials(ServiceError):
 class TooManyTries(ServiceError):
     """So many wrong ones came from one address that nothing from there is looked at for a while, right or wrong."""
 
-    code = "rate_limited"
+    code = "rate_limit_exceeded"
 
     def __init__(self) -> None:
         super().__init__("Too many attempts to sign in. Wait a minute, then try again.")

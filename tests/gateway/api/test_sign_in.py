@@ -386,7 +386,7 @@ def test_who_guesses_has_to_wait_and_keeps_nobody_else_out(operator):
         assert _login("the-operator" if n % 2 else "nobody", "wrong").status_code == 401
     refused = _login("the-operator")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
-    assert refused.json()["error"]["code"] == "rate_limited"
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
     assert Session.objects.count() == 0
     credentials = {"username": "the-operator", "password": PASSWORD}
     elsewhere = Client(REMOTE_ADDR="192.0.2.7").post(
