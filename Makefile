@@ -24,7 +24,7 @@ THROW_AWAY := GATEHOUSE_VAR=$(VENV)/check-var DATABASE_URL=sqlite:///$(abspath $
 	GATEHOUSE_KEK=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(32))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check format lock bench chaos-kill clean
+.PHONY: help setup setup-dev run test check format lock bench pictures chaos-kill clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ lock: $(VENV)/.installed-sdk-node ## resolve the dependencies anew and write the
 
 bench: setup-dev ## what a call costs beside nginx and a direct call, in ten minutes (python -m bench --help for less)
 	@$(BIN)/python -m bench
+
+pictures: setup-dev ## every page of the console, wide and narrow, light and dark, into FOLDER (var/pictures)
+	@$(BIN)/python -m tests.gateway.console.pictures $(or $(FOLDER),var/pictures)
 
 chaos-kill: setup-dev ## 200 times kill -9 under load: no call lost, none counted twice
 	@$(BIN)/python -m tests.chaos.kill
