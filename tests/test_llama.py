@@ -10,6 +10,8 @@ from tests.support.llama import Llama
 pytestmark = pytest.mark.llama
 
 HELLO = [{"role": "user", "content": "hello"}]
+#: The text is noise, but always the same: by chance it could have no letter in it.
+STEADY = {"temperature": 0, "seed": 7}
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def sdk(llama: Llama) -> openai.OpenAI:
 
 
 def test_it_chats_with_usage(sdk: openai.OpenAI, llama: Llama):
-    answer = sdk.chat.completions.create(model=llama.model, messages=HELLO, max_tokens=8)
+    answer = sdk.chat.completions.create(model=llama.model, messages=HELLO, max_tokens=8, **STEADY)
     assert answer.choices[0].message.content
     assert answer.usage.completion_tokens == 8
 
@@ -31,6 +33,7 @@ def test_it_streams_with_usage_at_the_end(sdk: openai.OpenAI, llama: Llama):
             max_tokens=5,
             stream=True,
             stream_options={"include_usage": True},
+            **STEADY,
         )
     )
     assert chunks[-1].usage.completion_tokens == 5
