@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from django.conf import settings
 
 from tests.gateway.door import Door, Key, eventually, opened
-from tests.support import dump
+from tests.support import dump, page
 from tests.support.server import Server, Yard
 
 SCRIPTS = [
@@ -21,6 +22,10 @@ SCRIPTS = [
 ]
 
 
+#: Pages of the console that are looked at: more than there are kinds, fewer than would take long.
+MOST_PAGES = 160
+
+
 @dataclass
 class Planted:
     """A server, what nobody may find again, and every word that it said to anybody."""
@@ -29,6 +34,8 @@ class Planted:
     password: str
     key: Key
     upstream_keys: list[str]
+    metrics_token: str
+    cookies: list[str] = field(default_factory=list)
     prompt: str = field(default_factory=lambda: f"prompt {secrets.token_hex(16)}")
     said: list[bytes] = field(default_factory=list)
 
@@ -44,6 +51,7 @@ class Planted:
     def never(self) -> list[bytes]:
         """What may stand nowhere at all."""
         texts = [self.password, self.key.secret, self.key.secret[10:], *self.upstream_keys]
+        texts += [self.metrics_token, *self.cookies]
         texts += [key.removeprefix("sk-") for key in self.upstream_keys]
         return [text.encode() for text in texts]
 
@@ -51,15 +59,17 @@ class Planted:
 @pytest.fixture(scope="module")
 def planted(yard: Yard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
     """At the most talkative level; on a server of its own, because at the end it is stopped and taken apart."""
+    metrics_token = secrets.token_urlsafe(32)
     env = {
         "GATEHOUSE_TIMEOUT_FIRST_BYTE": "1",
         "GATEHOUSE_TIMEOUT_BETWEEN_CHUNKS": "1",
+        "GATEHOUSE_METRICS_TOKEN": metrics_token,
         "LOG_LEVEL": "DEBUG",
     }
     with opened(yard, tmp_path_factory.mktemp("secrets"), env) as door:
         tenant = door.new_tenant(content_logging=True)
         key = door.new_key(tenant, log_content=True)
-        found = Planted(door, yard.operator_password, key, [door.upstream_key])
+        found = Planted(door, yard.operator_password, key, [door.upstream_key], metrics_token)
         _work(found)
         yield found
 
@@ -74,6 +84,10 @@ def _work(planted: Planted) -> None:
     _bad_requests(planted)
     _broken_requests(planted)
     _changes(planted)
+    _browse(planted)
+    bearer = {"authorization": f"Bearer {planted.metrics_token}"}
+    planted.hear(door.client.get("/metrics", headers=bearer))
+    planted.hear(door.client.get("/metrics", headers=planted.key.bearer))
 
 
 def _bad_requests(planted: Planted) -> None:
@@ -148,8 +162,42 @@ def _changes(planted: Planted) -> None:
     planted.key = Key(planted.key.id, rotated["key_prefix"], rotated["key"])
 
 
+def _browse(planted: Planted) -> None:
+    """Every page of the console that a link leads to, and forms that are refused with a credential in them."""
+    with httpx.Client(base_url=planted.door.server.url, trust_env=False, timeout=30) as browser:
+        who = {"username": Server.operator, "password": planted.password}
+        assert _send(browser, "/console/sign-in/", who).status_code == 302
+        # The one answer that carries it has been given.
+        planted.cookies.append(browser.cookies[settings.SESSION_COOKIE_NAME])
+        seen, ahead = {"/console/"}, ["/console/"]
+        while ahead and len(seen) < MOST_PAGES:
+            answer = browser.get(ahead.pop())
+            planted.hear(answer)
+            if answer.headers["content-type"].startswith("text/html"):
+                links = [
+                    link for link in page.Page(answer.text).links if link.startswith("/console/")
+                ]
+                ahead += [link for link in dict.fromkeys(links) if link not in seen]
+                seen.update(links)
+        assert len(seen) > 40, seen
+        key = f"sk-{secrets.token_hex(20)}"
+        planted.upstream_keys.append(key)
+        refused = {"name": "", "base_url": "nowhere", "api_key": key}
+        for path in ("/console/providers/new/?kind=openai", "/console/providers/new/?kind=azure"):
+            answer = _send(browser, path, refused)
+            assert answer.status_code == 400
+            planted.hear(answer)
+
+
+def _send(browser: httpx.Client, path: str, values: dict[str, str]) -> httpx.Response:
+    """The last form of a page, filled in."""
+    form = page.last_form(browser.get(path).text)
+    return browser.post(path, data={**form, **values}, headers={"origin": str(browser.base_url)})
+
+
 def test_no_answer_holds_a_secret(planted: Planted) -> None:
-    assert len(planted.said) > 60
+    """API, data plane, every page of the console, metrics; heads and bodies."""
+    assert len(planted.said) > 100
     assert dump.occurrences(planted.never, b"\n".join(planted.said)) == []
 
 
