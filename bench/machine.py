@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psycopg
 
+from bench import peers
 from bench.cases import nginx_program, nginx_version
-from bench.processes import ROOT
+from gateway.proofs.grounds import ROOT
 
 
 def described(database: str) -> str:
@@ -25,6 +26,7 @@ def described(database: str) -> str:
         *(f"{name} {version(name)}" for name in ("Django", "gunicorn", "uvloop", "httptools")),
         _database_version(database),
         *([f"nginx {nginx_version()}"] if nginx_program() else []),
+        *peers.versions(),
     ]
     return ", ".join(parts)
 

@@ -1,7 +1,6 @@
 """Processes of a benchmark: started on given cores, weighed by /proc, stopped with everything that they started. Linux only."""
 
 import os
-import random
 import re
 import signal
 import socket
@@ -13,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[1]
+from gateway.proofs.grounds import ROOT
+
 STOP_SECONDS: Final = 60.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PROC: Final = Path("/proc")
@@ -142,18 +142,6 @@ def running(
         yield process
     finally:
         process.stop()
-
-
-def free_port() -> int:
-    """A port that nobody listens on, from below the range that the system hands out by itself."""
-    while True:
-        port = random.randrange(15000, 30000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def wait_listening(process: Process, port: int, within: float = 30.0) -> None:

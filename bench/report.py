@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from bench.cases import DIRECT, NGINX
+from bench.peers import LITELLM, PORTKEY
 from bench.rounds import Load, Record, Records, Sample
 
 NOTHING: Final = "–"
@@ -26,7 +27,8 @@ def _load_table(records: Records, load: Load) -> str:
 
 
 def _call_rows(records: Records, load: Load) -> tuple[Row, list[Row]]:
-    head = ["", "calls/s (lowest – highest)", "to nginx", "to direct", "p50 / p99 µs"]
+    others = (NGINX, DIRECT, LITELLM, PORTKEY)
+    head = ["", "calls/s (lowest – highest)", *(f"to {other}" for other in others), "p50 / p99 µs"]
     head += ["added p50 / p99 µs", "CPU µs a call (lowest – highest)", "to nginx", "busy"]
     rows = []
     for name, record in records.items():
@@ -36,17 +38,18 @@ def _call_rows(records: Records, load: Load) -> tuple[Row, list[Row]]:
         p50 = _Versus(records, load, name, lambda sample: sample.outcome.p50)
         p99 = _Versus(records, load, name, lambda sample: sample.outcome.p99)
         cpu = _Versus(records, load, name, lambda sample: sample.cpu_per_call)
-        row = [name, _spread(rate.own), rate.ratio_to(NGINX), rate.ratio_to(DIRECT)]
+        row = [name, _spread(rate.own), *(rate.ratio_to(other) for other in others)]
         row += [f"{_middle(p50.own)} / {_middle(p99.own)}"]
-        row += [f"{p50.added_to(DIRECT)} / {p99.added_to(DIRECT)}"]
+        added = f"{p50.added_to(DIRECT)} / {p99.added_to(DIRECT)}"
+        row += [added if NOTHING not in added else NOTHING]
         row += [_spread(cpu.own), cpu.ratio_to(NGINX), _percent(s.busy for s in samples.values())]
-        rows.append(row if name != DIRECT else [*row[:3], NOTHING, row[4], *[NOTHING] * 4])
+        rows.append(row if name != DIRECT else [*row[:7], *[NOTHING] * 4])
     return head, rows
 
 
 def _stream_rows(records: Records, load: Load) -> tuple[Row, list[Row]]:
     head = ["", "first chunk p50 / p99 ms", "chunk under way p50 / p99 ms"]
-    head += ["CPU µs a chunk (lowest – highest)", "to nginx", "busy"]
+    head += ["CPU µs a chunk (lowest – highest)", "to nginx", "busy", "KiB a stream"]
     rows = []
     for name, record in records.items():
         if not (samples := record.samples.get(load)):
@@ -57,7 +60,8 @@ def _stream_rows(records: Records, load: Load) -> tuple[Row, list[Row]]:
         row += [_pair_ms((o.p50 for o in outcomes), (o.p99 for o in outcomes))]
         row += [_pair_ms((o.transit_p50 for o in outcomes), (o.transit_p99 for o in outcomes))]
         row += [_spread(cpu.own), cpu.ratio_to(NGINX), _percent(s.busy for s in samples.values())]
-        rows.append(row if name != DIRECT else [*row[:3], *[NOTHING] * 3])
+        row += [_middle(sample.kib_per_stream for sample in samples.values())]
+        rows.append(row if name != DIRECT else [*row[:3], *[NOTHING] * 4])
     return head, rows
 
 

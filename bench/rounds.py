@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,8 @@ from typing import IO
 
 from bench.cases import Case, Target
 from bench.load import READY, Outcome, Task
-from bench.processes import ROOT, BenchFailed, Process, Weight, cores_for
+from bench.processes import BenchFailed, Process, Weight, cores_for
+from gateway.proofs.grounds import ROOT
 
 WARM_UP_SECONDS = 0.5
 WARM_UP_CONNECTIONS = 32
@@ -19,16 +21,28 @@ WARM_UP_CONNECTIONS = 32
 
 @dataclass(frozen=True)
 class Load:
-    """So many connections calling for `seconds`, or, with `chunks`, holding one stream each."""
+    """So many connections calling for `seconds`, or, with `chunks`, holding one stream each, begun over `ramp` seconds."""
 
     connections: int
     seconds: float = 0.0
     chunks: int = 0
     ramp: float = 0.0
+    interval: float = 0.0
+    """Seconds between two chunks."""
+
+    @property
+    def lasts(self) -> float:
+        return self.seconds or self.ramp + self.chunks * self.interval
+
+    @property
+    def middle(self) -> float:
+        """When all streams are open, from the beginning."""
+        return self.ramp + (self.lasts - self.ramp) / 2
 
     def task(self, target: Target) -> Task:
-        given = dataclasses.asdict(self)
-        return Task(port=target.port, headers=target.headers, **given)
+        return Task(
+            target.port, target.headers, self.connections, self.seconds, self.chunks, self.ramp
+        )
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,12 @@ class Sample:
     cpu_seconds: float
     busy: float
     """Share of its cores that the server used while the load was on."""
+    pss_growth: float = 0.0
+    """MiB that the server had grown by when all streams were open, since before the first streams of this round."""
+
+    @property
+    def kib_per_stream(self) -> float:
+        return 1024 * self.pss_growth / self.outcome.done
 
     @property
     def rate(self) -> float:
@@ -104,9 +124,12 @@ def _one_round(case: Case, loads: Sequence[Load], record: Record, number: int) -
         with case.started() as target:
             _weigh(target, record.idle)
             made = _warmed_up(case, target)
+            before_streams: Weight | None = None
             for load in loads:
-                if load not in record.refused:
-                    sample = _sample(case, target, load, made)
+                if load not in record.refused and _takes_part(case, load):
+                    if load.chunks:
+                        before_streams = before_streams or _weight(target)
+                    sample = _sample(case, target, load, made, before_streams)
                     made += sample.outcome.done
                     record.samples.setdefault(load, {})[number] = sample
             _weigh(target, record.loaded)
@@ -120,10 +143,14 @@ def _one_round(case: Case, loads: Sequence[Load], record: Record, number: int) -
         record.samples.clear()
 
 
+def _takes_part(case: Case, load: Load) -> bool:
+    return not load.chunks or load.connections <= case.most_streams
+
+
 def _warmed_up(case: Case, target: Target) -> int:
     """The number of calls that it took. Raises BenchFailed."""
     try:
-        outcome, _ = _run(case, target, Load(WARM_UP_CONNECTIONS, seconds=WARM_UP_SECONDS))
+        outcome, _, _ = _run(case, target, Load(WARM_UP_CONNECTIONS, seconds=WARM_UP_SECONDS))
     except CallsFailed as failure:
         raise BenchFailed(f"while it was warmed up, {failure}") from failure
     target.settle(outcome.done)
@@ -135,6 +162,10 @@ def _weigh(target: Target, weights: list[Weight]) -> None:
         weights.append(target.process.weight())
 
 
+def _weight(target: Target) -> Weight:
+    return target.process.weight() if target.process is not None else Weight(0, 0)
+
+
 class CallsFailed(BenchFailed):
     """Calls of a load failed, so it has no figures: a refusal is faster than an answer."""
 
@@ -144,15 +175,18 @@ class CallsFailed(BenchFailed):
         super().__init__(f"{outcome.failed} of {of} failed: {' | '.join(outcome.faults)}")
 
 
-def _sample(case: Case, target: Target, load: Load, made: int) -> Sample:
+def _sample(
+    case: Case, target: Target, load: Load, made: int, before_streams: Weight | None
+) -> Sample:
     """Measure, and wait for the books: what a call costs is known when it is written down."""
     before = _cpu(target)
-    outcome, on = _run(case, target, load)
+    outcome, on, weight = _run(case, target, load)
     target.settle(made + outcome.done)
     return Sample(
         outcome,
         cpu_seconds=_cpu(target) - before,
         busy=on / outcome.seconds / case.processes,
+        pss_growth=weight.pss - before_streams.pss if before_streams and weight else 0.0,
     )
 
 
@@ -160,8 +194,8 @@ def _cpu(target: Target) -> float:
     return target.process.cpu_seconds() if target.process is not None else 0.0
 
 
-def _run(case: Case, target: Target, load: Load) -> tuple[Outcome, float]:
-    """What the callers say, and the CPU seconds of the server while they called. Raises CallsFailed.
+def _run(case: Case, target: Target, load: Load) -> tuple[Outcome, float, Weight | None]:
+    """What the callers say, the CPU seconds of the server while they called, its weight amid streams. Raises CallsFailed.
 
     They are a process of their own, on the cores that the server does not have.
     """
@@ -181,6 +215,9 @@ def _run(case: Case, target: Target, load: Load) -> tuple[Outcome, float]:
             raise BenchFailed("the callers could not connect")
         before = _cpu(target)
         _tell(callers.stdin, "go")
+        weight = None
+        if load.chunks and not select.select([callers.stdout], [], [], load.middle)[0]:
+            weight = _weight(target)
         told = callers.stdout.readline()
         on = _cpu(target) - before
     if not told:
@@ -188,7 +225,7 @@ def _run(case: Case, target: Target, load: Load) -> tuple[Outcome, float]:
     outcome = Outcome(**json.loads(told))
     if outcome.failed or not outcome.done:
         raise CallsFailed(load, outcome)
-    return outcome, on
+    return outcome, on, weight
 
 
 def _tell(callers: IO[str], line: str) -> None:

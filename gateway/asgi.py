@@ -1,8 +1,11 @@
-"""Where requests come in: calls go to the relay by one of its two edges, everything else to Django. And the worker's lifespan."""
+"""Where requests come in that are not calls taken by the worker's own protocol: Django, its views for calls included. And the
+worker's lifespan.
+"""
 
 import gc
 import logging
 import os
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -15,7 +18,7 @@ from django.conf import settings  # noqa: E402
 
 from gateway import lifecycle  # noqa: E402 - Django must be set up before its models are imported
 from gateway.front import Front  # noqa: E402
-from gateway.relay import endpoints, express  # noqa: E402
+from gateway.relay import endpoints  # noqa: E402
 from gateway.relay.relay import Relay  # noqa: E402
 from gateway.views.handler import CallHandler  # noqa: E402
 
@@ -27,13 +30,16 @@ Send = Callable[[Message], Awaitable[None]]
 
 #: Containers made and not yet freed before the garbage collector looks: a few hundred calls' worth.
 _ALLOCATIONS = 50_000
+#: Seconds that the loop waits for a thread of ours (the ledger's, above all) that is at work in Python.
+_SWITCH_SECONDS = 0.0005
 
 
-def _spare_the_collector() -> None:
+def _favour_the_loop() -> None:
     """What is here after the start stays for good: looking through it again and again for rubbish would stop every call."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS, 20, 50)
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 class Application:
@@ -41,14 +47,14 @@ class Application:
 
     def __init__(self) -> None:
         self.relay: Relay | None = None
-        self._serve_call = express.serve if settings.EXPRESS else CallHandler().serve
+        self._calls = CallHandler()
         self._front = Front(django_application, settings.DJANGO_SEATS)  # type: ignore[arg-type]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             found = endpoints.find(scope["method"], scope["path"])
             if found is not None and self.relay is not None:
-                await self._serve_call(self.relay, found, scope, receive, send)
+                await self._calls.serve(self.relay, found, scope, receive, send)
                 return
             await self._front.serve(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -64,7 +70,7 @@ class Application:
             logger.exception("The worker could not start.")
             await send({"type": "lifespan.startup.failed", "message": type(fault).__name__})
             return
-        _spare_the_collector()
+        _favour_the_loop()
         lifecycle.set_ready()
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -12,16 +12,17 @@ from django.urls import URLPattern, URLResolver, include, path, re_path, reverse
 
 from gateway.console_views import (
     audit,
+    holds,
     keys,
     ledger,
     overview,
     requests,
+    routing,
     search,
     sign_in,
     tenants,
 )
 from keys.models import APIKey
-from providers.admin import ModelAdmin, ProviderAdmin
 from providers.models import Model, Provider
 from tenants import roles
 from tenants.console import HouseAdmin
@@ -32,7 +33,7 @@ View = Callable[..., HttpResponseBase]
 
 #: Groups of the navigation, each with the slugs of its pages in order. What a role may not see is not offered to it.
 NAVIGATION: Final[Sequence[tuple[str, Sequence[str]]]] = (
-    ("Observe", ("index", "requests", "ledger")),
+    ("Observe", ("index", "requests", "ledger", "holds")),
     ("Access", ("tenants", "projects", "keys", "accounts")),
     ("Routing", ("providers", "models")),
     ("Govern", ("audit",)),
@@ -156,6 +157,7 @@ PAGES: Final[Sequence[Page]] = (
     Page("requests", "requests/", requests.requests_page, "Requests"),
     Page("requests-detail", "requests/<str:request_id>/", requests.request_page),
     Page("ledger", "ledger/", ledger.ledger_page, "Ledger"),
+    Page("holds", "holds/", holds.holds_page, "Holds"),
     Page("audit", "audit/", audit.audit_page, "Audit log", roles.AUDITORS),
     Page("audit-verify", "audit/verify/", audit.verify_page, allowed=roles.AUDITORS),
     Page("audit-export", "audit/export/", audit.export, allowed=roles.AUDITORS),
@@ -167,5 +169,5 @@ site.register(Tenant, tenants.TenantPages)
 site.register(Project, tenants.ProjectPages)
 site.register(Account, tenants.AccountPages)
 site.register(APIKey, keys.KeyPages)
-site.register(Provider, ProviderAdmin)
-site.register(Model, ModelAdmin)
+site.register(Provider, routing.ProviderPages)
+site.register(Model, routing.ModelPages)

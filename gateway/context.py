@@ -3,7 +3,7 @@
 import ipaddress
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
@@ -14,6 +14,7 @@ from django.conf import settings
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _CALLERS_OWN: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_CALLERS_OWN_BYTES: Final = re.compile(_CALLERS_OWN.pattern.encode())
 #: More hops than any chain of proxies has; what lies beyond was made up.
 _MAX_HOPS: Final = 32
 
@@ -26,6 +27,11 @@ def request_id_for(offered: str | None) -> str:
     if offered and _CALLERS_OWN.fullmatch(offered):
         return offered
     return uuid.uuid4().hex
+
+
+def is_callers_own(offered: bytes) -> bool:
+    """Whether it has the form that we keep."""
+    return _CALLERS_OWN_BYTES.fullmatch(offered) is not None
 
 
 @lru_cache(maxsize=8)
@@ -59,6 +65,16 @@ def client_address(peer: str, forwarded_for: str, trusted_proxies: Sequence[str]
             break
         nearest = hop
     return str(nearest)
+
+
+def address_behind(
+    peer: str, headers: Iterable[tuple[bytes, bytes]], trusted_proxies: Sequence[str]
+) -> str:
+    """The same, of headers as they came."""
+    forwarded = ",".join(
+        value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"
+    )
+    return client_address(peer, forwarded, trusted_proxies)
 
 
 def is_trusted_peer(peer: str, trusted_proxies: Sequence[str]) -> bool:

@@ -1,6 +1,8 @@
 """From rows to the immutable values that the snapshot holds. Runs in its threads; a few queries each."""
 
+from collections import defaultdict
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Final
 from uuid import UUID
 
@@ -11,14 +13,15 @@ from providers import credentials, presets
 from providers.credentials import PURPOSE
 from providers.models import Model, Price, Provider
 from providers.prices import price_tag
-from providers.routing import Catalogue, OwnRoutes, Route, Serving, Upstream
+from providers.routing import Catalogue, OwnRoutes, Prices, Route, Serving, Upstream
 from providers.services import destination, dialect_of
-from providers.types import Origin, PriceTag
+from providers.types import Origin
 from tenants import keyring
 from tenants.clock import to_unix_us
 from tenants.errors import Invalid
+from tenants.limits import LimitSet
 from tenants.sealing import SealingError, Secret
-from usage.limits import Level
+from usage.levels import Kind, Level
 from usage.records import Caller
 
 CONTENT_PURPOSE: Final = "content-log"
@@ -40,11 +43,15 @@ def caller_of(identity: Identity) -> Caller:
 
 
 def levels_of(identity: Identity) -> tuple[Level, ...]:
-    """Everything whose limits a call of this caller takes from."""
-    return (
-        Level("key", str(identity.key_id), identity.key_rpm, identity.key_concurrency),
-        Level("tenant", str(identity.tenant_id), identity.tenant_rpm, identity.tenant_concurrency),
-    )
+    """Everything whose limits a call of this caller takes from, if there are any."""
+    levels: list[tuple[Kind, UUID | None, LimitSet]] = [
+        ("key", identity.key_id, identity.key_limits),
+        ("project", identity.project_id, identity.project_limits),
+        ("account", identity.account_id, identity.account_limits),
+        ("tenant", identity.tenant_id, identity.tenant_limits),
+    ]
+    found = [Level(kind, id, limits) for kind, id, limits in levels if id is not None]
+    return tuple(level for level in found if level.limits_anything)
 
 
 def content_key(identity: Identity) -> tuple[int, Secret] | None:
@@ -67,7 +74,7 @@ def own_routes(tenant_id: UUID) -> OwnRoutes:
     if Model.objects.filter(tenant_id=tenant_id).exists():
         usable = _upstreams(own) | _upstreams(Provider.objects.filter(tenant=None))
         catalogue = Catalogue(_routes(tenant_id, usable))
-    return OwnRoutes(catalogue, default, unusable)
+    return OwnRoutes(catalogue, default, unusable, _own_prices(tenant_id))
 
 
 def _routes(tenant_id: UUID | None, upstreams: dict[UUID, Upstream]) -> list[Route]:
@@ -88,13 +95,24 @@ def _route(model: Model, upstreams: dict[UUID, Upstream]) -> Route:
             for target in targets
             if target.provider_id in upstreams
         ),
-        prices=_prices(model.prices.all()),
+        prices=_prices(row for row in model.prices.all() if row.tenant_id is None),
         created_at=int(model.created_at.timestamp()),
+        id=model.id,
+        limits=model.limit_set,
     )
 
 
-def _prices(rows: Iterable[Price]) -> tuple[tuple[int, PriceTag], ...]:
-    return tuple(sorted((to_unix_us(row.effective_from), price_tag(row)) for row in rows))
+def _prices(rows: Iterable[Price]) -> Prices:
+    dated = ((to_unix_us(row.effective_from), price_tag(row)) for row in rows)
+    return tuple(sorted(dated, key=itemgetter(0)))
+
+
+def _own_prices(tenant_id: UUID) -> dict[UUID, Prices]:
+    """What this tenant pays for shared models, where that is not what everybody pays."""
+    found: dict[UUID, list[Price]] = defaultdict(list)
+    for row in Price.objects.filter(tenant_id=tenant_id):
+        found[row.model_id].append(row)
+    return {model_id: _prices(rows) for model_id, rows in found.items()}
 
 
 def _upstreams(rows: "QuerySet[Provider]") -> dict[UUID, Upstream]:
@@ -130,6 +148,9 @@ def _upstream(row: Provider) -> Upstream | None:
         key=_opening_key(row.tenant_id) if credential else None,
         deployment=row.deployment,
         api_version=row.api_version,
+        limits=row.limit_set,
+        cap_member=preset.cap_member,
+        drains=row.disconnect_policy == Provider.DisconnectPolicy.DRAIN,
     )
 
 

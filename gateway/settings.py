@@ -20,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from gateway import first_run
 from tenants import patience
 from tenants.sealing import KEY_BYTES, Secret
+from usage import money
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -190,6 +191,24 @@ def _one_of(name: str, values: Sequence[str]) -> str:
 
 #: What carries calls to upstreams (providers.upstreams.TRANSPORTS).
 TRANSPORT = _one_of("GATEHOUSE_TRANSPORT", ("native", "httpx"))
+#: What a call waits for before anything is sent: the worker's own `journal`, or a `commit` in the database.
+LEDGER_DURABILITY = _one_of("LEDGER_DURABILITY", ("journal", "commit"))
+
+
+def _price_pair(name: str, default: str) -> tuple[int, int] | None:
+    """`input/output` in USD per million tokens as nano-USD; empty is none."""
+    text: str = env.str(name, default=default)
+    if not text:
+        return None
+    try:
+        into, out = (money.parse_usd_per_mtok(part) for part in text.split("/"))
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be two prices like 2.50/10, or empty.") from None
+    return into, out
+
+
+#: What calls without a price are estimated at, nano-USD per million tokens in and out. Told, never charged.
+ESTIMATE_PRICE = _price_pair("GATEHOUSE_ESTIMATE_PRICE", "2.50/10")
 #: Host names, addresses or CIDRs that the address filter lets through although they are not public.
 ALLOWED_UPSTREAMS = env.list("GATEHOUSE_ALLOWED_UPSTREAMS", default=[])
 #: Whether calls are answered before Django sees them. Off: by the same exchange, behind Django REST framework's views.
@@ -257,9 +276,9 @@ if not DATABASE_URL:
     raise ImproperlyConfigured("DATABASE_URL is empty: leave it out, or say which database.")
 DATABASES = {"default": env.db_url_config(DATABASE_URL)}
 _database = DATABASES["default"]
-_POOL = env.int("GATEHOUSE_DB_POOL", default=10)
-#: Connections of a worker that nobody else may take: four look-ups, the watch on changes, the flusher.
-_POOL_OF_THE_RELAY = 6
+_POOL = env.int("GATEHOUSE_DB_POOL", default=12)
+#: Connections of a worker that nobody else may take: four look-ups, the watch on changes, the flusher, two keepers of limits.
+_POOL_OF_THE_RELAY = 8
 #: Requests that Django works on at once in one worker; each may hold a connection.
 DJANGO_SEATS = max(2, _POOL - _POOL_OF_THE_RELAY)
 #: For a process that serves. Commands are not bounded: a migration may take its time.

@@ -23,7 +23,7 @@ from providers.routing import Catalogue, OwnRoutes
 from tenants import changes
 from tenants.clock import Clock
 from tenants.sealing import SealingError, Secret
-from usage.limits import Level
+from usage.levels import Level
 from usage.records import Caller
 
 logger = logging.getLogger(__name__)

@@ -9,160 +9,29 @@ Written against gunicorn 27.0.1, which is pinned for it.
 
 import asyncio
 import os
-import select
 import signal
-from collections.abc import Sequence
-from http import HTTPStatus
-from typing import Any, Final
-from uuid import uuid4
+from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
 from gunicorn.arbiter import Arbiter
 from gunicorn.asgi.lifespan import LifespanManager
-from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
 
 from gateway import lifecycle
-from providers.dialects import openai
+from gateway.edge.connection import Edge, Open
+from gateway.edge.gunicorn import GunicornConnection
 
 _BEAT_SECONDS = 0.1
 _NEXT_TRY_SECONDS = 1.0
 _FAILED = 1
 _LAST_WORDS_SECONDS = 2.0
-#: Who connected, or had an answer, just before the listeners closed has so long to begin a request.
-_QUIET_SECONDS = 1.0
-
-
-#: What gunicorn answers by itself, because what came cannot be read as one request or something of ours broke. Said in our
-#: words: its own would quote what was sent.
-_OWN_SENTENCES: Final = {
-    400: "The request is not well-formed HTTP.",
-    408: "The request's head did not come in time.",
-    414: "The request's address is too long.",
-    431: "The request has too many or too long headers.",
-    500: "Something went wrong on our side.",
-    501: "The request's transfer coding is not understood.",
-}
-
-
-class Connection(ASGIProtocol):  # type: ignore[misc]
-    """A client's connection, known to its worker while it is open."""
-
-    _response_buffer: bytes | None
-    #: When it was opened, or its last answer had gone, by the loop's clock.
-    quiet_since = 0.0
-    #: The request being answered, and whether its answer says that the connection ends.
-    _announced: tuple[Any, bool] = (None, False)
-    #: Runs until the head of a request is complete: from the connection's first moment, or a later request's first byte.
-    _head_timer: asyncio.TimerHandle | None = None
-    _has_half_a_head = False
-
-    def connection_made(self, transport: Any) -> None:
-        self.quiet_since = self.worker.loop.time()
-        self.worker.connections.add(self)
-        self._limit_head()
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.worker.connections.discard(self)
-        self._unlimit_head()
-        super().connection_lost(exc)
-
-    def _feed_callback_parser(self, data: bytes) -> bool:
-        goes_on: bool = super()._feed_callback_parser(data)
-        if goes_on and self._body_receiver is None:
-            self._has_half_a_head = True
-            self._limit_head()
-        return goes_on
-
-    def _on_headers_complete(self) -> bool:
-        self._unlimit_head()
-        return bool(super()._on_headers_complete())
-
-    def _limit_head(self) -> None:
-        """gunicorn's own limit begins after a connection's first answer, and is that of an idle connection."""
-        if self._head_timer is None:
-            self._head_timer = self.worker.loop.call_later(
-                settings.HEAD_SECONDS, self._head_is_late
-            )
-
-    def _unlimit_head(self) -> None:
-        self._has_half_a_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_is_late(self) -> None:
-        # Who has asked for nothing gets no answer: it would be taken for that to the next request.
-        if self._has_half_a_head:
-            self._send_error_response(HTTPStatus.REQUEST_TIMEOUT, "")
-        self._keepalive_timeout()
-
-    def _send_response_start(
-        self, status: int, headers: Any, request: Any, close: bool = False
-    ) -> None:
-        """gunicorn keeps a head back until the first of its body; a stream's may be long in coming."""
-        super()._send_response_start(status, headers, request, close)
-        self.worker.loop.call_soon(self._send_waiting_head)
-
-    def _send_waiting_head(self) -> None:
-        head, self._response_buffer = self._response_buffer, None
-        if head:
-            self._safe_write(head)
-
-    def _send_error_response(
-        self, status: int, message: str, extra_headers: Sequence[tuple[str, str]] = ()
-    ) -> None:
-        sentence = _OWN_SENTENCES.get(status, "The request cannot be served.")
-        kind, code = (
-            ("api_error", "internal_error")
-            if status == HTTPStatus.INTERNAL_SERVER_ERROR
-            else ("invalid_request_error", "invalid_request")
-        )
-        body = openai.error_body(sentence, kind, None, code)
-        own = uuid4().hex
-        lines = [
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(body)}",
-            f"x-request-id: {own}",
-            f"request-id: {own}",
-            *(f"{name}: {value}" for name, value in extra_headers),
-            "Connection: close",
-        ]
-        self._safe_write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
-
-    def _arm_keepalive_timer(self) -> None:
-        """Called when an answer has gone and no next request is there yet."""
-        self.quiet_since = self.worker.loop.time()
-        super()._arm_keepalive_timer()
-
-    def _will_close(self, request: Any, response_requires_close: bool) -> bool:
-        """Asked when the head is written, and again at the end of the answer: what was announced then stays true."""
-        announced_for, ends = self._announced
-        if announced_for is not request:
-            ends = lifecycle.draining() or super()._will_close(request, response_requires_close)
-            self._announced = (request, ends)
-        return ends
-
-    def is_idle(self) -> bool:
-        """Nothing of a request has come for a while, and nothing waits to be read."""
-        if self._body_receiver is not None or self._has_half_a_head:
-            return False
-        is_quiet = self.worker.loop.time() - self.quiet_since >= _QUIET_SECONDS
-        return is_quiet and not self._has_unread()
-
-    def _has_unread(self) -> bool:
-        """A busy loop reads late: what the kernel holds for us was sent in good time."""
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
 
 
 class Worker(ASGIWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.connections: set[Connection] = set()
+        self.connections: set[Open] = set()
 
     def init_signals(self) -> None:
         """Until the loop runs it would lose a signal, so until then plain handlers take them."""
@@ -190,15 +59,27 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             self.log.exception("The worker could not start.")
             self.lifespan = None
             raise SystemExit(await self._exit_code_of_failure()) from fault
+        protocols = self._protocols()
         for sock in self.sockets if self._goes_on() else ():
             self.servers.append(
                 await self.loop.create_server(
-                    lambda: Connection(self), sock=sock.sock, ssl=self._get_ssl_context()
+                    protocols, sock=sock.sock, ssl=self._get_ssl_context()
                 )
             )
         while self._goes_on() and self.ppid == os.getppid():
             await self._beat(1.0)
         await self._shutdown()
+
+    def _protocols(self) -> Callable[[], asyncio.BaseProtocol]:
+        """What a new connection is served by."""
+        relay = self.asgi.relay
+        if relay is None or not settings.EXPRESS:
+            return lambda: GunicornConnection(self)
+        edge = Edge(self.loop, self.connections, self.cfg.keepalive, self._hand_over)
+        return edge.serve(relay)
+
+    def _hand_over(self, carried_calls: bool) -> GunicornConnection:
+        return GunicornConnection(self, is_handed_over=True, carried_calls=carried_calls)
 
     def _goes_on(self) -> bool:
         return self.alive and not lifecycle.draining()

@@ -27,7 +27,8 @@ from tenants import examples
 from tenants.actor import Actor
 from tenants.clock import SYSTEM
 from tenants.console import HouseAdmin
-from tenants.console_forms import Lines, Moment, OneOf, SomeOf, WholeNumber
+from tenants.console_forms import Lines, Moment, OneOf, SomeOf
+from tenants.console_limits import LimitFields
 from tenants.console_owned import OwnedForm, TenantOwnedAdmin
 from tenants.console_parts import TenantFilter
 from tenants.models import Tenant
@@ -64,12 +65,13 @@ class ShownKey:
         return cls(key, status_of(key, now), current_prefix(key), ends)
 
 
-class KeyForm(OwnedForm):
+class KeyForm(LimitFields, OwnedForm):
     """What can be changed of a key at any time."""
 
-    pairs: ClassVar[Sequence[tuple[str, str]]] = (
-        ("project", "account"),
-        ("rate_limit_rpm", "max_concurrency"),
+    pairs: ClassVar[Sequence[tuple[str, str]]] = (("project", "account"),)
+    limits_hint = (
+        "Those of its project, account and tenant count too, and the tightest one is felt first."
+        " Empty is no limit of its own."
     )
 
     name = forms.CharField(
@@ -81,12 +83,6 @@ class KeyForm(OwnedForm):
         label="Models",
         required=False,
         help_text="One name a line; a * at the end stands for anything. Empty allows all.",
-    )
-    rate_limit_rpm = WholeNumber(
-        label="Requests a minute", required=False, help_text="Empty is no limit of its own."
-    )
-    max_concurrency = WholeNumber(
-        label="Calls at once", required=False, help_text="Empty is no limit of its own."
     )
     scopes = forms.MultipleChoiceField(
         label="Scopes",

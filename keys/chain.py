@@ -4,7 +4,9 @@ The relay looks identities up by a 32-byte value that an authenticator makes of 
 `load_identity`. Everything else about a caller was decided before the request came.
 """
 
+import hashlib
 import ipaddress
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +17,7 @@ from keys import tokens
 from keys.models import KeySecret
 from keys.tokens import Kind
 from tenants.clock import SYSTEM, to_unix_us
+from tenants.limits import NO_LIMITS, LimitSet
 from tenants.models import Tenant
 from tenants.sealing import Secret
 
@@ -22,6 +25,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 _MAX_CREDENTIAL: Final = 8192
+#: Keys of which a worker knows the fingerprint without working it out.
+_MOST_REMEMBERED: Final = 20_000
 #: Headers that may carry a credential, as OpenAI, Anthropic, Azure and Gemini clients send them.
 _PLAIN_HEADERS: Final = frozenset((b"x-api-key", b"api-key", b"x-goog-api-key"))
 
@@ -64,10 +69,10 @@ class Identity:
     allowed_models: tuple[tuple[str, ...], ...]
     allowed_capabilities: frozenset[str] | None
     allowed_networks: tuple[tuple[Network, ...], ...]
-    key_rpm: int | None
-    key_concurrency: int | None
-    tenant_rpm: int | None
-    tenant_concurrency: int | None
+    key_limits: LimitSet
+    project_limits: LimitSet
+    account_limits: LimitSet
+    tenant_limits: LimitSet
     log_content: bool
     valid_until: int | None
     ends_at: int | None
@@ -113,18 +118,32 @@ class Authenticator(Protocol):
 
 
 class TenantKeyAuthenticator:
-    """`gwk_` keys: form and checksum before any look-up, then the HMAC under the pepper."""
+    """`gwk_` keys: form and checksum before any look-up, then the HMAC under the pepper.
+
+    What came of the latest ones is remembered, under a quicker keyed hash of the text, never under the text itself: a key that
+    was used is not to be found in this process's memory.
+    """
 
     def __init__(self, pepper: Secret) -> None:
         self._pepper = pepper
+        self._hash_key = os.urandom(32)
+        self._remembered: dict[bytes, bytes] = {}
 
     def recognises(self, text: str) -> bool:
         return tokens.has_known_prefix(text)
 
     def lookup_value(self, text: str) -> bytes:
+        name = hashlib.blake2b(text.encode(), digest_size=32, key=self._hash_key).digest()
+        known = self._remembered.get(name)
+        if known is not None:
+            return known
         if not tokens.is_well_formed(text, Kind.TENANT_KEY):
             raise BadCredential
-        return tokens.fingerprint(self._pepper, text)
+        value = tokens.fingerprint(self._pepper, text)
+        if len(self._remembered) >= _MOST_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[name] = value
+        return value
 
 
 class Chain:
@@ -221,10 +240,10 @@ def _identity(secret: KeySecret, now: datetime) -> Identity | None:
             for texts in (tenant.allowed_addresses, key.allowed_addresses)
             if texts is not None
         ),
-        key_rpm=key.rate_limit_rpm,
-        key_concurrency=key.max_concurrency,
-        tenant_rpm=tenant.rate_limit_rpm,
-        tenant_concurrency=tenant.max_concurrency,
+        key_limits=key.limit_set,
+        project_limits=project.limit_set if project else NO_LIMITS,
+        account_limits=account.limit_set if account else NO_LIMITS,
+        tenant_limits=tenant.limit_set,
         log_content=key.log_content and tenant.content_logging,
         valid_until=to_unix_us(min(ends)) if ends else None,
         ends_at=to_unix_us(key.expires_at) if key.expires_at else None,

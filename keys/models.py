@@ -5,14 +5,14 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 
-from tenants.models import Account, Identified, Project, Tenant, limit_check
+from tenants.models import Account, Identified, Limited, Project, Tenant, limit_checks
 
 
 def default_scopes() -> list[str]:
     return ["inference", "usage"]
 
 
-class APIKey(Identified):
+class APIKey(Identified, Limited):
     """A tenant's key. Rotation replaces its secret and nothing else."""
 
     class Source(models.TextChoices):
@@ -36,8 +36,6 @@ class APIKey(Identified):
     allowed_models = models.JSONField(null=True, default=None)
     allowed_capabilities = models.JSONField(null=True, default=None)
     allowed_addresses = models.JSONField(null=True, default=None)
-    rate_limit_rpm = models.BigIntegerField(null=True, default=None)
-    max_concurrency = models.BigIntegerField(null=True, default=None)
     log_content = models.BooleanField(default=False)
     expires_at = models.DateTimeField(null=True, default=None)
     created_by_type = models.CharField(max_length=32)
@@ -61,8 +59,7 @@ class APIKey(Identified):
                 condition=Q(source__in=["admin", "config", "import", "self-service"]),
                 name="key_source",
             ),
-            limit_check("rate_limit_rpm", "key_rate_limit_rpm"),
-            limit_check("max_concurrency", "key_max_concurrency"),
+            *limit_checks("key"),
         ]
         indexes: ClassVar = [models.Index(fields=["tenant", "created_at"], name="key_by_tenant")]
 

@@ -15,9 +15,10 @@ from tenants.audit import Target
 from tenants.changes import Change, change
 from tenants.clock import SYSTEM
 from tenants.errors import Conflict, Invalid, NotFound
+from tenants.limit_rules import LIMIT_RULES
 from tenants.models import Account, Project, Tenant
 from tenants.sealing import Secret
-from tenants.services import LIMIT_RULES, locked_tenant, without_pending
+from tenants.services import locked_tenant
 from tenants.validation import Rule
 
 KIND = "api_key"
@@ -119,7 +120,7 @@ def issue_key(
     """A new key of a tenant. The credential in the answer is the only copy there will ever be."""
     with change(actor, "key.issued", Target(KIND, "new", str(name)[:64]), tenant_id) as it:
         tenant = locked_tenant(tenant_id)
-        values = without_pending(validation.checked({"name": name, **fields}, ISSUE_RULES))
+        values = validation.checked({"name": name, **fields}, ISSUE_RULES)
         _resolve_belongings(tenant.id, values)
         key = APIKey(
             tenant=tenant,
@@ -203,7 +204,7 @@ def update_key(*, actor: Actor, key_id: UUID, **fields: Any) -> APIKey:
         _refuse_config(key)
         if not fields:
             raise Invalid("Nothing to change was given.")
-        values = without_pending(validation.checked(fields, EDIT_RULES))
+        values = validation.checked(fields, EDIT_RULES)
         _resolve_belongings(key.tenant_id, values)
         for name, value in values.items():
             it.detail(**{name: {"from": _plain(getattr(key, name)), "to": _plain(value)}})

@@ -31,6 +31,9 @@ class Kind(StrEnum):
     SERVICE_TOKEN = "gwa_"  # noqa: S105 - a prefix
 
 
+_PREFIXES = frozenset(kind.value for kind in Kind)
+
+
 def generate(kind: Kind) -> Secret:
     """A new credential. It exists in clear here and in the one answer that shows it."""
     number = int.from_bytes(secrets.token_bytes(32))
@@ -49,7 +52,7 @@ def is_well_formed(text: str, kind: Kind) -> bool:
 
 def has_known_prefix(text: str) -> bool:
     """Whether the text claims to be one of our credentials, well formed or not."""
-    return text[:_PREFIX_CHARACTERS] in {*Kind}
+    return text[:_PREFIX_CHARACTERS] in _PREFIXES
 
 
 def shown_part(token: Secret) -> str:

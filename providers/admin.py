@@ -13,17 +13,23 @@ from django.urls import URLPattern, path
 
 from providers import credentials, discovery, model_services, presets, services
 from providers.console_actions import MODEL_ACTIONS, PROVIDER_ACTIONS
-from providers.console_forms import ImportForm, ModelForm, ProviderForm, preset_choices
+from providers.console_forms import (
+    ImportForm,
+    ModelForm,
+    ProviderForm,
+    offered_tenants,
+    preset_choices,
+)
 from providers.last_tests import last_tests
 from providers.models import Model, Price, Provider, Target
 from providers.prices import has_price
 from tenants.actor import Actor
 from tenants.clock import SYSTEM
 from tenants.console import HouseAdmin
-from tenants.console_parts import OFFERED_TENANTS, TenantFilter
+from tenants.console_parts import TenantFilter
 from tenants.errands import actor_of, require, show_refusal
 from tenants.errors import Invalid, NotFound, ServiceError
-from tenants.models import Tenant
+from tenants.limit_rules import LIMITS
 from tenants.services import find_tenant
 
 SHARED: Final = "shared"
@@ -55,10 +61,6 @@ class OnOrOff(SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
         value = self.value()
         return queryset.filter(is_active=value == "on") if value in {"on", "off"} else queryset
-
-
-def _offered_tenants() -> list[tuple[str, str]]:
-    return list(Tenant.objects.order_by("name").values_list("slug", "name")[:OFFERED_TENANTS])
 
 
 def _tenant_id(reference: str | None) -> UUID | None:
@@ -122,13 +124,18 @@ class ProviderAdmin(HouseAdmin):
             kind = request.GET["kind"]
             return {"kind": kind, "name": kind, "tenant": request.GET.get("tenant", "")}
         return {
-            name: getattr(thing, name) for name in ("name", "base_url", *services.ACCOUNT_FIELDS)
+            name: getattr(thing, name)
+            for name in (
+                *("name", "base_url", "disconnect_policy"),
+                *services.ACCOUNT_FIELDS,
+                *LIMITS,
+            )
         }
 
     def form_options(self, request: HttpRequest, thing: Any | None) -> dict[str, Any]:
         if thing is None:
             preset = presets.preset(request.GET["kind"])
-            return {"preset": preset, "tenants": _offered_tenants()}
+            return {"preset": preset, "tenants": offered_tenants()}
         return {
             "preset": presets.preset(thing.kind),
             "has_credential": thing.has_api_key,
@@ -231,7 +238,7 @@ class ProviderAdmin(HouseAdmin):
 def _prices_now(models: Sequence[Model], now: datetime) -> Mapping[UUID, Price]:
     """The price that each is charged by now, where there is one."""
     found: dict[UUID, Price] = {}
-    in_force = Price.objects.filter(model__in=models, effective_from__lte=now)
+    in_force = Price.objects.filter(model__in=models, tenant=None, effective_from__lte=now)
     for price in in_force.order_by("effective_from"):
         found[price.model_id] = price
     return found
@@ -284,7 +291,7 @@ class ModelAdmin(HouseAdmin):
         if thing is not None:
             return {
                 name: getattr(thing, name)
-                for name in ("capability", "context_window", "max_output_tokens")
+                for name in ("capability", "context_window", "max_output_tokens", *LIMITS)
             }
         given = {name: request.GET[name] for name in ("id", "tenant") if name in request.GET}
         return {**given, "provider-0": request.GET.get("provider", "")}
@@ -295,7 +302,7 @@ class ModelAdmin(HouseAdmin):
             usable = Provider.objects.select_related("tenant")
         providers = [(str(each.id), _named(each)) for each in usable.order_by("name")[:500]]
         if thing is None:
-            return {"providers": providers, "tenants": _offered_tenants()}
+            return {"providers": providers, "tenants": offered_tenants()}
         return {"providers": providers, "targets": list(thing.targets.all()), "is_new": False}
 
     def create(self, actor: Actor, form: Any) -> Model:
@@ -320,11 +327,15 @@ class ModelAdmin(HouseAdmin):
 
     def detail_context(self, request: HttpRequest, thing: Any) -> dict[str, Any]:
         now = SYSTEM.now()
-        prices = list(thing.prices.order_by("-effective_from"))
-        in_force = next((price for price in prices if price.effective_from <= now), None)
+        prices = list(thing.prices.select_related("tenant").order_by("-effective_from"))
+        in_force: dict[UUID | None, Price] = {}
+        for price in reversed(prices):
+            if price.effective_from <= now:
+                in_force[price.tenant_id] = price
         return {
             "prices": prices,
-            "in_force": in_force,
+            "in_force": in_force.get(None),
+            "all_in_force": list(in_force.values()),
             "now": now,
             "targets": list(thing.targets.all()),
             "may_change": self.has_change_permission(request, thing),

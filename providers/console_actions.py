@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from providers import credentials, model_services, services
-from providers.console_forms import CredentialForm, PriceForm, UnlinkForm
+from providers.console_forms import CredentialForm, PriceForm, UnlinkForm, offered_tenants
 from providers.models import Model, Provider
 from tenants.actor import Actor
 from tenants.console import ConfirmedAction
@@ -294,6 +294,9 @@ class AddPrice(ConfirmedAction):
     label = "Add a price…"
     action = "model.updated"
     form_class = PriceForm
+
+    def form_options(self) -> dict[str, Any]:
+        return {"is_shared": self.thing.tenant_id is None, "tenants": offered_tenants()}
 
     def heading(self) -> str:
         return f"Add a price to {self.thing.name}"

@@ -8,9 +8,12 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from providers import presets, services
-from providers.models import Model, Target
+from providers.models import Model, Provider, Target
 from providers.presets import Preset
 from tenants.console_forms import HouseForm, Moment, OneOf, WholeNumber
+from tenants.console_limits import LimitFields
+from tenants.console_parts import OFFERED_TENANTS
+from tenants.models import Tenant
 
 #: Rows for targets that a form has beside those that are filled in, and at most.
 _SPARE_ROWS: Final = 3
@@ -47,10 +50,11 @@ class TenantText(forms.CharField):
         return super().clean(value) or None
 
 
-class ProviderForm(HouseForm):
+class ProviderForm(LimitFields):
     """A provider of one kind: only what this kind has is asked for. Nothing typed for the credential: it stays as it is."""
 
     pairs: ClassVar = [("deployment", "api_version")]
+    limits_hint = "For all calls that go there, whoever makes them. Empty is no limit."
 
     kind = forms.CharField(widget=forms.HiddenInput)
     name = forms.CharField(
@@ -70,6 +74,15 @@ class ProviderForm(HouseForm):
         max_length=32,
         required=False,
         help_text="Empty: the one that this release was tested with.",
+    )
+    disconnect_policy = OneOf(
+        label="When a caller leaves",
+        choices=[
+            (Provider.DisconnectPolicy.CANCEL, "Close the call at once"),
+            (Provider.DisconnectPolicy.DRAIN, "Read on to the usage it reports"),
+        ],
+        help_text="Closed, a call is charged by what had come, as an estimate. Read on, within limits, by the provider's own"
+        " figures; it is paid for in full.",
     )
     api_key = SecretText(label="Credential", required=False, max_length=4096)
     clear_api_key = forms.BooleanField(
@@ -93,6 +106,7 @@ class ProviderForm(HouseForm):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.preset = preset
+        self.fields["disconnect_policy"].required = False
         self.fields["api_key"].help_text = self._about_credential(has_credential)
         self._ask_only_for_what_it_has(has_credential=has_credential, is_new=is_new)
         if "base_url" in self.fields:
@@ -152,6 +166,8 @@ class ProviderForm(HouseForm):
             for name, value in values.items()
             if name not in {"api_key", "clear_api_key"}
         }
+        if not clean.get("disconnect_policy"):
+            clean.pop("disconnect_policy", None)
         if values.get("api_key"):
             clean["api_key"] = values["api_key"]
         elif values.get("clear_api_key"):
@@ -218,11 +234,15 @@ class Price(forms.CharField):
 
 
 class PriceForm(HouseForm):
-    """One dated price. The first two must be given; of the others, empty is the price beside it."""
+    """One dated price. The first two must be given; of the others, empty is the price that they are part of, or nothing."""
 
     pairs: ClassVar = [
         ("input_usd_per_mtok", "output_usd_per_mtok"),
-        ("cached_input_usd_per_mtok", "reasoning_usd_per_mtok"),
+        ("cached_input_usd_per_mtok", "cache_write_usd_per_mtok"),
+        ("reasoning_usd_per_mtok", "per_request_usd"),
+        ("per_image_usd", "per_minute_usd"),
+        ("long_context_input_usd_per_mtok", "long_context_output_usd_per_mtok"),
+        ("long_context_cached_input_usd_per_mtok", "long_context_cache_write_usd_per_mtok"),
     ]
 
     effective_from = Moment(
@@ -231,15 +251,51 @@ class PriceForm(HouseForm):
         help_text="UTC. Empty: from now on. Once a model has a price, a new one cannot begin in the past:"
         " what was charged stays as it was charged.",
     )
+    tenant = TenantText(
+        label="Only for tenant",
+        help_text="Its slug or id, to charge it another price than everybody. Empty: for everybody.",
+    )
     input_usd_per_mtok = Price(label="Input, USD per million tokens", required=True)
     output_usd_per_mtok = Price(label="Output, USD per million tokens", required=True)
     cached_input_usd_per_mtok = Price(
         label="Cached input, USD per million", help_text="Empty: as the input."
     )
+    cache_write_usd_per_mtok = Price(
+        label="Written to the cache, USD per million", help_text="Empty: as the input."
+    )
     reasoning_usd_per_mtok = Price(
         label="Reasoning, USD per million", help_text="Empty: as the output."
     )
     per_request_usd = Price(label="Each request, USD", help_text="Empty: nothing.")
+    per_image_usd = Price(label="Each image, USD", help_text="Empty: nothing.")
+    per_minute_usd = Price(label="Each minute of sound, USD", help_text="Empty: nothing.")
+    long_context_from_tokens = WholeNumber(
+        label="Long context above, input tokens",
+        required=False,
+        help_text="A call with more than so many costs the prices below, for all of its tokens.",
+    )
+    long_context_input_usd_per_mtok = Price(
+        label="Input, long context", help_text="Empty: as a short one."
+    )
+    long_context_output_usd_per_mtok = Price(
+        label="Output, long context", help_text="Empty: as a short one."
+    )
+    long_context_cached_input_usd_per_mtok = Price(
+        label="Cached input, long context", help_text="Empty: as a short one."
+    )
+    long_context_cache_write_usd_per_mtok = Price(
+        label="Written to the cache, long context", help_text="Empty: as a short one."
+    )
+
+    def __init__(
+        self, *args: Any, is_shared: bool = True, tenants: Sequence[tuple[str, str]] = (), **kw: Any
+    ) -> None:
+        super().__init__(*args, **kw)
+        if not is_shared:
+            del self.fields["tenant"]
+        elif isinstance(field := self.fields["tenant"], TenantText):
+            field.offered = tenants
+            field.widget.attrs["list"] = "id_tenant-offered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +308,14 @@ class TargetRow:
     priority: forms.BoundField
 
 
-class ModelForm(HouseForm):
+class ModelForm(LimitFields):
     """A public name with its ordered targets: a row of three fields for each, and some to spare."""
 
     pairs: ClassVar = [("context_window", "max_output_tokens")]
+    limits_hint = (
+        "For all calls of it, whoever makes them. Its limits on requests take the place of its provider’s;"
+        " the others count beside them. Empty is no limit of its own."
+    )
 
     id = forms.CharField(
         label="Public id",
@@ -363,6 +423,11 @@ class ModelForm(HouseForm):
 
 def _is_of_target(name: str) -> bool:
     return "-" in name
+
+
+def offered_tenants() -> list[tuple[str, str]]:
+    """Slugs and names that one can choose from."""
+    return list(Tenant.objects.order_by("name").values_list("slug", "name")[:OFFERED_TENANTS])
 
 
 def preset_choices() -> list[Preset]:

@@ -7,15 +7,17 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 from uuid import UUID
 
-from providers import listing, model_services, presets
+from providers import listing, model_services, presets, price_table
 from providers.listing import Reply
 from providers.models import Model, Provider
 from providers.presets import PresetModel
+from providers.price_import import complete, listed_for
 from providers.services import dialect_of, target_of
 from tenants import audit
 from tenants.actor import Actor
 from tenants.audit import Entry
 from tenants.changes import note
+from tenants.clock import SYSTEM
 from tenants.errors import Conflict, Invalid, NotFound, Unavailable
 from tenants.models import AuditEvent
 
@@ -173,21 +175,21 @@ def _add(
 
 
 def _facts(provider: Provider, upstream_id: str, makes_vectors: bool) -> dict[str, Any]:
-    """Capability, windows and price as far as the preset knows them; of an unknown id, what its name says."""
+    """Capability and windows as far as the preset knows them, price and window as far as the price table does; of an unknown
+    id, what its name says.
+    """
     known = _known(provider).get(upstream_id)
-    if known is None:
-        is_embedding = makes_vectors or "embed" in upstream_id.lower()
-        return {"capability": str(_EMBEDDING if is_embedding else _CHAT)}
-    facts: dict[str, Any] = {
-        "capability": known.capability,
-        "context_window": known.context_window,
-        "max_output_tokens": known.max_output,
-    }
-    if known.input_usd is not None and known.output_usd is not None:
-        price = {
-            "input_usd_per_mtok": known.input_usd,
-            "output_usd_per_mtok": known.output_usd,
-            "cached_input_usd_per_mtok": known.cached_usd,
+    listed = listed_for(price_table.built_in(), provider, upstream_id, SYSTEM.now())
+    if known is not None:
+        facts: dict[str, Any] = {
+            "capability": known.capability,
+            "context_window": known.context_window,
+            "max_output_tokens": known.max_output,
         }
-        facts["prices"] = [price]
-    return facts
+    else:
+        is_embedding = makes_vectors or "embed" in upstream_id.lower()
+        facts = {"capability": str(_EMBEDDING if is_embedding else _CHAT)}
+        if listed is not None and listed.context_window:
+            facts["context_window"] = listed.context_window
+    price = complete(listed.fields, facts["capability"]) if listed and listed.fields else None
+    return facts if price is None else {**facts, "prices": [price]}

@@ -15,8 +15,9 @@ from tenants.audit import Target as AuditTarget
 from tenants.changes import Change, change
 from tenants.clock import SYSTEM
 from tenants.errors import Conflict, Invalid, NotFound
+from tenants.limit_rules import LIMIT_RULES
 from tenants.models import Tenant
-from tenants.services import LIMITS, locked_tenant
+from tenants.services import find_tenant, locked_tenant
 from tenants.validation import Rule
 from usage import money
 
@@ -30,18 +31,27 @@ PENDING: Final[dict[str, object]] = {
     "strategy": "priority",
     "fallbacks": None,
     "tenants": None,
-    **dict.fromkeys(LIMITS),
 }
 #: Price field of the contract → column.
 PRICE_COLUMNS: Final = {
     "input_usd_per_mtok": "input_nano_per_mtok",
     "output_usd_per_mtok": "output_nano_per_mtok",
     "cached_input_usd_per_mtok": "cached_input_nano_per_mtok",
+    "cache_write_usd_per_mtok": "cache_write_nano_per_mtok",
     "reasoning_usd_per_mtok": "reasoning_nano_per_mtok",
+    "long_context_input_usd_per_mtok": "long_context_input_nano_per_mtok",
+    "long_context_output_usd_per_mtok": "long_context_output_nano_per_mtok",
+    "long_context_cached_input_usd_per_mtok": "long_context_cached_input_nano_per_mtok",
+    "long_context_cache_write_usd_per_mtok": "long_context_cache_write_nano_per_mtok",
     "per_request_usd": "per_request_nano",
+    "per_image_usd": "per_image_nano",
+    "per_minute_usd": "per_minute_nano",
 }
-#: Prices of the contract for things that nothing counts yet.
-_PENDING_PRICES: Final = ("cache_write_usd_per_mtok", "per_image_usd", "per_minute_usd")
+#: A call with more input tokens than this costs the long context's prices.
+LONG_CONTEXT: Final = "long_context_from_tokens"
+_LONG_PRICES: Final = frozenset(n for n in PRICE_COLUMNS if n.startswith("long_context_"))
+#: Columns in which nothing is 0, not null.
+_ZERO_COLUMNS: Final = ("per_request_nano", "per_image_nano", "per_minute_nano")
 
 
 def _model_name(field: str, value: object) -> str:
@@ -65,27 +75,34 @@ def nano(field: str, value: object) -> int:
         raise Invalid.field(field, str(fault)) from None
 
 
-def _price(field: str, value: object) -> dict[str, Any]:
+def price_row(field: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Invalid.field(field, "each price must be an object.")
-    rules: dict[str, Rule] = {
-        **dict.fromkeys(_PENDING_PRICES, pending_rule(None)),
-        "effective_from": validation.moment,
-        **{name: lambda f, v: None if v is None else nano(f, v) for name in PRICE_COLUMNS},
-    }
-    clean = validation.checked(value, rules)
+    clean = validation.checked(value, _PRICE_RULES)
     for required in ("input_usd_per_mtok", "output_usd_per_mtok"):
         if clean.get(required) is None:
             raise Invalid.field(field, f"{required} must be given.")
+    threshold = clean.get(LONG_CONTEXT)
+    if (threshold is None) != all(clean.get(name) is None for name in _LONG_PRICES):
+        raise Invalid.field(field, f"{LONG_CONTEXT} and long-context prices need each other.")
     row = {PRICE_COLUMNS[name]: amount for name, amount in clean.items() if name in PRICE_COLUMNS}
-    row["per_request_nano"] = row.get("per_request_nano") or 0
-    return {**row, "effective_from": clean.get("effective_from")}
+    row |= {column: row.get(column) or 0 for column in _ZERO_COLUMNS}
+    others = ("effective_from", "tenant")
+    return {**row, LONG_CONTEXT: threshold, **{name: clean.get(name) for name in others}}
+
+
+_PRICE_RULES: Final[dict[str, Rule]] = {
+    "effective_from": validation.moment,
+    "tenant": lambda field, value: value,
+    LONG_CONTEXT: _tokens,
+    **{name: lambda f, v: None if v is None else nano(f, v) for name in PRICE_COLUMNS},
+}
 
 
 def _prices(field: str, value: object) -> list[dict[str, Any]]:
     if not isinstance(value, list) or len(value) > _MAX_PRICES:
         raise Invalid.field(field, f"must be a list of at most {_MAX_PRICES} prices.")
-    return [_price(field, item) for item in value]
+    return [price_row(field, item) for item in value]
 
 
 _TARGET_RULES: Final[dict[str, Rule]] = {
@@ -114,6 +131,7 @@ _RULES: Final[dict[str, Rule]] = {
     "is_active": validation.flag,
     "targets": _targets,
     "prices": _prices,
+    **LIMIT_RULES,
     **{name: pending_rule(only) for name, only in PENDING.items()},
 }
 _CREATE_RULES: Final[dict[str, Rule]] = {"id": _model_name, **_RULES}
@@ -143,7 +161,7 @@ def create_model(*, actor: Actor, tenant_id: UUID | None = None, **fields: Any) 
         model = Model(name=plain.pop("id"), tenant=tenant, **plain)
         _save(model, it)
         _write_targets(model, targets or [])
-        _write_prices(model, prices or [])
+        _write_prices(model, prices or [], it)
         it.aim(target_of(model))
         it.detail(**{name: value for name, value in values.items() if name != "prices"})
     return model
@@ -166,7 +184,7 @@ def update_model(*, actor: Actor, model_id: UUID, **fields: Any) -> Model:
             _write_targets(model, targets)
             it.detail(targets=targets)
         if prices is not None:
-            _write_prices(model, prices)
+            _write_prices(model, prices, it)
             it.detail(prices=prices)
     return model
 
@@ -236,14 +254,29 @@ def _write_targets(model: Model, targets: Sequence[dict[str, Any]]) -> None:
     Target.objects.bulk_create(rows)
 
 
-def _write_prices(model: Model, prices: Sequence[dict[str, Any]]) -> None:
+def _write_prices(model: Model, prices: Sequence[dict[str, Any]], it: Change) -> None:
     """Each price counts from its date on, from now if it names none. Once in force it stays what it was."""
     now = SYSTEM.now()
     has_history = model.prices.exists()
     for item in prices:
+        tenant = _payer(model, item["tenant"])
         begins = item["effective_from"] or now
         if begins < now and has_history:
             raise Invalid.field("prices", "effective_from must not lie in the past.")
-        if model.prices.filter(effective_from=begins).exists():
+        if model.prices.filter(tenant=tenant, effective_from=begins).exists():
             raise Invalid.field("prices", "there is a price from that moment on already.")
-        Price.objects.create(model=model, **{**item, "effective_from": begins})
+        Price.objects.create(model=model, **{**item, "tenant": tenant, "effective_from": begins})
+        if tenant is not None:
+            it.touch(KIND, model.id, tenant.id)
+
+
+def _payer(model: Model, reference: object) -> Tenant | None:
+    """The one tenant that a price is for; None for everybody's."""
+    if reference is None:
+        return None
+    if model.tenant_id is not None:
+        raise Invalid.field("prices", "tenant: a tenant's own model has no other payers.")
+    try:
+        return find_tenant(str(reference))
+    except NotFound:
+        raise Invalid.field("prices", "tenant: is no tenant; give its slug or id.") from None

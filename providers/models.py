@@ -1,21 +1,38 @@
 """Upstream accounts, and the public names that route to them."""
 
+from functools import reduce
+from operator import and_
 from typing import ClassVar
 
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 
-from tenants.models import Identified, Tenant
+from tenants.models import Identified, Limited, Tenant, limit_checks
 
 
-class Provider(Identified):
+def _null_or_not_negative(*names: str) -> Q:
+    """Each of them is null, or 0 and more."""
+    rules = (Q(**{f"{name}__isnull": True}) | Q(**{f"{name}__gte": 0}) for name in names)
+    return reduce(and_, rules)
+
+
+class Provider(Identified, Limited):
     """An account at an upstream: where it is and how to speak to it. `tenant` null: shared by all."""
+
+    class DisconnectPolicy(models.TextChoices):
+        """What becomes of a call whose caller leaves: closed at once, or read on to the usage that the provider reports."""
+
+        CANCEL = "cancel"
+        DRAIN = "drain"
 
     name = models.CharField(max_length=128)
     kind = models.CharField(max_length=32)
     base_url = models.CharField(max_length=512, blank=True, default="")
     deployment = models.CharField(max_length=64, blank=True, default="")
     api_version = models.CharField(max_length=32, blank=True, default="")
+    disconnect_policy = models.CharField(
+        max_length=8, choices=DisconnectPolicy, default=DisconnectPolicy.CANCEL
+    )
     tenant = models.ForeignKey(
         Tenant, null=True, on_delete=models.CASCADE, related_name="providers"
     )
@@ -41,6 +58,11 @@ class Provider(Identified):
                 condition=Q(is_tenant_default=False) | Q(tenant__isnull=False),
                 name="provider_default_has_tenant",
             ),
+            CheckConstraint(
+                condition=Q(disconnect_policy__in=["cancel", "drain"]),
+                name="provider_disconnect_policy",
+            ),
+            *limit_checks("provider"),
         ]
 
     def __str__(self) -> str:
@@ -70,7 +92,7 @@ class Credential(Identified):
         return f"credential {self.version}"
 
 
-class Model(Identified):
+class Model(Identified, Limited):
     """The public name that a caller uses. `tenant` null: shared; a tenant's own of the same name wins for it.
 
     A name that ends in `*` passes every name with that prefix through.
@@ -109,6 +131,7 @@ class Model(Identified):
                 | Q(max_output_tokens__gte=1, max_output_tokens__lte=10**12),
                 name="model_max_output_tokens",
             ),
+            *limit_checks("model"),
         ]
 
     def __str__(self) -> str:
@@ -137,29 +160,67 @@ class Target(Identified):
 
 
 class Price(Identified):
-    """What a model costs from a date on: integer nano-USD per million tokens. A price is never changed, only followed."""
+    """What a model costs from a date on. A price is never changed, only followed.
+
+    Integer nano-USD: per million tokens, per request, per image, per minute of sound. Null costs what it is part of; a call with
+    more than `long_context_from_tokens` input tokens costs the `long_context_*` prices, where they are set. `tenant`: for this
+    tenant only, in place of what the others pay for a shared model.
+    """
 
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="prices")
+    tenant = models.ForeignKey(
+        Tenant, null=True, default=None, on_delete=models.CASCADE, related_name="own_prices"
+    )
     effective_from = models.DateTimeField()
     input_nano_per_mtok = models.BigIntegerField()
     output_nano_per_mtok = models.BigIntegerField()
     cached_input_nano_per_mtok = models.BigIntegerField(null=True, default=None)
+    cache_write_nano_per_mtok = models.BigIntegerField(null=True, default=None)
     reasoning_nano_per_mtok = models.BigIntegerField(null=True, default=None)
+    long_context_from_tokens = models.BigIntegerField(null=True, default=None)
+    long_context_input_nano_per_mtok = models.BigIntegerField(null=True, default=None)
+    long_context_output_nano_per_mtok = models.BigIntegerField(null=True, default=None)
+    long_context_cached_input_nano_per_mtok = models.BigIntegerField(null=True, default=None)
+    long_context_cache_write_nano_per_mtok = models.BigIntegerField(null=True, default=None)
     per_request_nano = models.BigIntegerField(default=0)
+    per_image_nano = models.BigIntegerField(default=0)
+    per_minute_nano = models.BigIntegerField(default=0)
 
     class Meta:
         constraints: ClassVar = [
-            UniqueConstraint(fields=["model", "effective_from"], name="price_once_per_moment"),
+            UniqueConstraint(
+                fields=["model", "effective_from"],
+                condition=Q(tenant__isnull=True),
+                name="price_once_per_moment",
+            ),
+            UniqueConstraint(
+                fields=["model", "tenant", "effective_from"],
+                condition=Q(tenant__isnull=False),
+                name="price_once_per_tenant_moment",
+            ),
             CheckConstraint(
                 condition=Q(
-                    input_nano_per_mtok__gte=0, output_nano_per_mtok__gte=0, per_request_nano__gte=0
+                    input_nano_per_mtok__gte=0,
+                    output_nano_per_mtok__gte=0,
+                    per_request_nano__gte=0,
+                    per_image_nano__gte=0,
+                    per_minute_nano__gte=0,
                 )
-                & (
-                    Q(cached_input_nano_per_mtok__isnull=True)
-                    | Q(cached_input_nano_per_mtok__gte=0)
-                )
-                & (Q(reasoning_nano_per_mtok__isnull=True) | Q(reasoning_nano_per_mtok__gte=0)),
+                & _null_or_not_negative(
+                    "cached_input_nano_per_mtok",
+                    "cache_write_nano_per_mtok",
+                    "reasoning_nano_per_mtok",
+                    "long_context_input_nano_per_mtok",
+                    "long_context_output_nano_per_mtok",
+                    "long_context_cached_input_nano_per_mtok",
+                    "long_context_cache_write_nano_per_mtok",
+                ),
                 name="price_not_negative",
+            ),
+            CheckConstraint(
+                condition=Q(long_context_from_tokens__isnull=True)
+                | Q(long_context_from_tokens__gte=1, long_context_from_tokens__lte=10**12),
+                name="price_long_context",
             ),
         ]
 

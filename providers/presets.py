@@ -1,9 +1,7 @@
 """What is known about the well-known kinds of provider. A plain table, pure; a row is a default, never a limit.
 
-Prices are a snapshot of the providers' public lists, compared row by row with `genai-prices` 0.2.3 (November 2026,
-https://github.com/pydantic/genai-prices); windows and caps are the providers' own words. They are short on purpose: an
-installation's own models and dated prices are rows in its database. USD per million tokens as decimal text, because money is
-never a float; `cached_usd` is None where cached input costs the same, a price is None where nobody charges.
+Windows and caps are the providers' own words. The lists are short on purpose: they serve where nobody can be asked. What
+models cost is in the price table (providers/price_table.py).
 """
 
 from collections.abc import Mapping
@@ -29,9 +27,6 @@ class PresetModel(NamedTuple):
     capability: str
     context_window: int | None
     max_output: int | None
-    input_usd: str | None
-    cached_usd: str | None
-    output_usd: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +35,8 @@ class Preset:
 
     `env_key` and `env_base_url` name the variables in which people already keep a key or an address for it;
     `in_process` ones are answered by this house itself, without a connection. `path` is what the path of every address of this
-    kind ends with; `also_lists_at` is where, in place of it, more is told of the models that are there.
+    kind ends with; `cap_member` is what a chat's output cap is called there; `also_lists_at` is where, in place of `path`, more
+    is told of the models that are there.
     """
 
     name: str
@@ -53,6 +49,7 @@ class Preset:
     in_process: bool = False
     models: tuple[PresetModel, ...] = ()
     path: str = ""
+    cap_member: str = "max_tokens"
     also_lists_at: str = ""
 
     def completed(self, path: str) -> str:
@@ -60,21 +57,12 @@ class Preset:
         return path if path.endswith(self.path) else path + self.path
 
 
-def _chat(
-    upstream_id: str,
-    context_window: int | None,
-    max_output: int | None,
-    input_usd: str | None,
-    output_usd: str | None,
-    cached_usd: str | None = None,
-) -> PresetModel:
-    return PresetModel(
-        upstream_id, "chat", context_window, max_output, input_usd, cached_usd, output_usd
-    )
+def _chat(upstream_id: str, context_window: int | None, max_output: int | None) -> PresetModel:
+    return PresetModel(upstream_id, "chat", context_window, max_output)
 
 
-def _embedding(upstream_id: str, context_window: int, input_usd: str) -> PresetModel:
-    return PresetModel(upstream_id, "embedding", context_window, None, input_usd, None, "0")
+def _embedding(upstream_id: str, context_window: int) -> PresetModel:
+    return PresetModel(upstream_id, "embedding", context_window, None)
 
 
 _OPENAI = Preset(
@@ -84,21 +72,29 @@ _OPENAI = Preset(
     needs_key=True,
     env_key="OPENAI_API_KEY",
     env_base_url="OPENAI_BASE_URL",
+    cap_member="max_completion_tokens",
     models=(
-        _chat("gpt-5", 400_000, 128_000, "1.25", "10", "0.125"),
-        _chat("gpt-5-mini", 400_000, 128_000, "0.25", "2", "0.025"),
-        _chat("gpt-5-nano", 400_000, 128_000, "0.05", "0.40", "0.005"),
-        _chat("gpt-4.1", 1_047_576, 32_768, "2", "8", "0.50"),
-        _chat("gpt-4.1-mini", 1_047_576, 32_768, "0.40", "1.60", "0.10"),
-        _chat("gpt-4o", 128_000, 16_384, "2.50", "10", "1.25"),
-        _chat("gpt-4o-mini", 128_000, 16_384, "0.15", "0.60", "0.075"),
-        _embedding("text-embedding-3-small", 8192, "0.02"),
-        _embedding("text-embedding-3-large", 8192, "0.13"),
+        _chat("gpt-5", 400_000, 128_000),
+        _chat("gpt-5-mini", 400_000, 128_000),
+        _chat("gpt-5-nano", 400_000, 128_000),
+        _chat("gpt-4.1", 1_047_576, 32_768),
+        _chat("gpt-4.1-mini", 1_047_576, 32_768),
+        _chat("gpt-4o", 128_000, 16_384),
+        _chat("gpt-4o-mini", 128_000, 16_384),
+        _embedding("text-embedding-3-small", 8192),
+        _embedding("text-embedding-3-large", 8192),
     ),
 )
 
 # An address is each customer's own, and so are the names of what is deployed there.
-_AZURE = Preset(name="azure", label="Azure OpenAI", base_url="", needs_key=True, dialect="azure")
+_AZURE = Preset(
+    name="azure",
+    label="Azure OpenAI",
+    base_url="",
+    needs_key=True,
+    dialect="azure",
+    cap_member="max_completion_tokens",
+)
 
 _OPENAI_COMPATIBLE = Preset(
     name="openai-compatible", label="OpenAI-compatible server", base_url="", needs_key=False
@@ -111,9 +107,9 @@ _GROQ = Preset(
     needs_key=True,
     env_key="GROQ_API_KEY",
     models=(
-        _chat("llama-3.3-70b-versatile", 131_072, 32_768, "0.59", "0.79"),
-        _chat("llama-3.1-8b-instant", 131_072, 131_072, "0.05", "0.08"),
-        _chat("openai/gpt-oss-120b", 131_072, 65_536, "0.15", "0.60", "0.075"),
+        _chat("llama-3.3-70b-versatile", 131_072, 32_768),
+        _chat("llama-3.1-8b-instant", 131_072, 131_072),
+        _chat("openai/gpt-oss-120b", 131_072, 65_536),
     ),
 )
 
@@ -124,10 +120,10 @@ _MISTRAL = Preset(
     needs_key=True,
     env_key="MISTRAL_API_KEY",
     models=(
-        _chat("mistral-large-2512", 262_144, None, "0.50", "1.50", "0.05"),
-        _chat("mistral-small-2603", 262_144, None, "0.15", "0.60", "0.015"),
-        _chat("codestral-2508", 262_144, None, "0.30", "0.90", "0.03"),
-        _embedding("mistral-embed", 8192, "0.10"),
+        _chat("mistral-large-2512", 262_144, None),
+        _chat("mistral-small-2603", 262_144, None),
+        _chat("codestral-2508", 262_144, None),
+        _embedding("mistral-embed", 8192),
     ),
 )
 
@@ -138,8 +134,8 @@ _DEEPSEEK = Preset(
     needs_key=True,
     env_key="DEEPSEEK_API_KEY",
     models=(
-        _chat("deepseek-v4-flash", 1_000_000, None, "0.15", "0.60", "0.003"),
-        _chat("deepseek-v4-pro", 1_000_000, None, "0.66", "1.98", "0.022"),
+        _chat("deepseek-v4-flash", 1_000_000, None),
+        _chat("deepseek-v4-pro", 1_000_000, None),
     ),
 )
 
@@ -150,8 +146,8 @@ _OPENROUTER = Preset(
     needs_key=True,
     env_key="OPENROUTER_API_KEY",
     models=(
-        _chat("openai/gpt-5-mini", 400_000, 128_000, "0.25", "2", "0.025"),
-        _chat("openai/gpt-4o-mini", 128_000, 16_384, "0.15", "0.60", "0.075"),
+        _chat("openai/gpt-5-mini", 400_000, 128_000),
+        _chat("openai/gpt-4o-mini", 128_000, 16_384),
     ),
 )
 
@@ -162,8 +158,8 @@ _TOGETHER = Preset(
     needs_key=True,
     env_key="TOGETHER_API_KEY",
     models=(
-        _chat("meta-llama/Llama-3.3-70B-Instruct-Turbo", 131_072, None, "0.88", "0.88"),
-        _chat("openai/gpt-oss-120b", 131_072, None, "0.15", "0.60"),
+        _chat("meta-llama/Llama-3.3-70B-Instruct-Turbo", 131_072, None),
+        _chat("openai/gpt-oss-120b", 131_072, None),
     ),
 )
 
@@ -174,8 +170,8 @@ _FIREWORKS = Preset(
     needs_key=True,
     env_key="FIREWORKS_API_KEY",
     models=(
-        _chat("accounts/fireworks/models/gpt-oss-120b", 131_072, None, "0.15", "0.60", "0.015"),
-        _chat("accounts/fireworks/models/gpt-oss-20b", 131_072, None, "0.07", "0.30", "0.035"),
+        _chat("accounts/fireworks/models/gpt-oss-120b", 131_072, None),
+        _chat("accounts/fireworks/models/gpt-oss-20b", 131_072, None),
     ),
 )
 
@@ -186,9 +182,9 @@ _XAI = Preset(
     needs_key=True,
     env_key="XAI_API_KEY",
     models=(
-        _chat("grok-4.5", 500_000, None, "2", "6", "0.30"),
-        _chat("grok-4.3", 1_000_000, None, "1.25", "2.50", "0.20"),
-        _chat("grok-4-1-fast-non-reasoning", 2_000_000, None, "0.20", "0.50", "0.05"),
+        _chat("grok-4.5", 500_000, None),
+        _chat("grok-4.3", 1_000_000, None),
+        _chat("grok-4-1-fast-non-reasoning", 2_000_000, None),
     ),
 )
 
@@ -215,10 +211,10 @@ _DEMO = Preset(
     needs_key=False,
     in_process=True,
     models=(
-        _chat("echo", 8192, 4096, "0", "0"),
-        _chat("slow", 8192, 4096, "0", "0"),
-        _chat("fail-503", 8192, 4096, "0", "0"),
-        _chat("cut", 8192, 4096, "0", "0"),
+        _chat("echo", 8192, 4096),
+        _chat("slow", 8192, 4096),
+        _chat("fail-503", 8192, 4096),
+        _chat("cut", 8192, 4096),
     ),
 )
 

@@ -5,8 +5,9 @@ the name unchanged; else nothing. A shared target of the same kind as the tenant
 credential, never both, never another's.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from uuid import UUID
 
 from providers.credentials import SealedCredential
@@ -14,12 +15,19 @@ from providers.dialects.base import Dialect
 from providers.errors import CredentialUnreadable
 from providers.types import Origin, PriceTag
 from tenants import sealing
-from tenants.sealing import SealingError, Secret
+from tenants.limits import NO_LIMITS, LimitSet
+from tenants.sealing import Sealed, SealingError, Secret
+
+#: (in force from, tag), newest last; moments in microseconds since 1970.
+Prices = tuple[tuple[int, PriceTag], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Upstream:
-    """A provider as the relay uses it. The credential stays sealed; `key` (purpose key, version) opens it."""
+    """A provider as the relay uses it. The credential stays sealed; `key` (purpose key, version) opens it.
+
+    Without slots: what every call asks of it and never changes is worked out once.
+    """
 
     id: UUID
     name: str
@@ -33,8 +41,13 @@ class Upstream:
     key: tuple[int, Secret] | None
     deployment: str = ""
     api_version: str = ""
+    limits: LimitSet = NO_LIMITS
+    #: What a chat's output cap is called there.
+    cap_member: str = "max_tokens"
+    #: Whether a call whose caller left is read on to its usage, or closed at once.
+    drains: bool = False
 
-    @property
+    @cached_property
     def pool_key(self) -> str:
         """Connections are not shared across credentials, nor across generations of one."""
         return f"{self.id}/{self.credential.id if self.credential else 'none'}"
@@ -44,11 +57,19 @@ class Upstream:
         if self.credential is None:
             return None
         try:
-            if self.key is None or sealing.key_version_of(self.credential.sealed) != self.key[0]:
-                raise CredentialUnreadable
-            return sealing.unseal(self.key[1], self.credential.place(), self.credential.sealed)
+            return self._sealed.open()
         except SealingError:
             raise CredentialUnreadable from None
+
+    @cached_property
+    def _sealed(self) -> Sealed:
+        """Raises `SealingError`, `CredentialUnreadable`."""
+        if self.credential is None or self.key is None:
+            raise CredentialUnreadable
+        version, key = self.key
+        if sealing.key_version_of(self.credential.sealed) != version:
+            raise CredentialUnreadable
+        return Sealed(key, self.credential.place(), self.credential.sealed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +87,11 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A public model. `prices` are (in force from, tag), newest last; moments in microseconds since 1970."""
+    """A public model. `prices` are (in force from, tag), newest last; moments in microseconds since 1970. `own_prices` are this
+    caller's tenant's, which win from the first of them on.
+
+    `id` None: nobody registered it, only the tenant's own provider knows the name.
+    """
 
     name: str
     capability: str
@@ -74,15 +99,22 @@ class Route:
     context_window: int | None
     max_output_tokens: int | None
     targets: tuple[Serving, ...]
-    prices: tuple[tuple[int, PriceTag], ...]
+    prices: Prices
     created_at: int = 0
+    id: UUID | None = None
+    limits: LimitSet = NO_LIMITS
+    own_prices: Prices = ()
 
     def price_at(self, unix_us: int) -> PriceTag | None:
         """The price in force at a moment, None if there was none yet."""
-        for begins, tag in reversed(self.prices):
-            if begins <= unix_us:
-                return tag
-        return None
+        return _in_force(self.own_prices, unix_us) or _in_force(self.prices, unix_us)
+
+
+def _in_force(prices: Prices, unix_us: int) -> PriceTag | None:
+    for begins, tag in reversed(prices):
+        if begins <= unix_us:
+            return tag
+    return None
 
 
 class Catalogue:
@@ -110,12 +142,13 @@ class Catalogue:
 @dataclass(frozen=True, slots=True)
 class OwnRoutes:
     """What a tenant has of its own. `unusable_kind`: it has a default provider of that kind, and it cannot be called just now
-    (turned off, or its address is no longer allowed).
+    (turned off, or its address is no longer allowed). `prices`: what it pays for shared models, by their id.
     """
 
     catalogue: Catalogue
     default: Upstream | None
     unusable_kind: str = ""
+    prices: Mapping[UUID, Prices] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +172,8 @@ def plan(name: str, shared: Catalogue, own: OwnRoutes) -> Plan | None:
             # The shared credential never stands in for the tenant's own because that one failed.
             if target.upstream.kind != own.unusable_kind
         )
+        if own.prices and route.id is not None and route.id in own.prices:
+            route = replace(route, own_prices=own.prices[route.id])
         return Plan(route, _named(targets, route, name))
     if own.default is not None:
         return Plan(_unlisted(name), (Serving(own.default, name),))

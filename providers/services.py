@@ -17,10 +17,11 @@ from tenants.actor import Actor
 from tenants.audit import Target
 from tenants.changes import Change, change
 from tenants.errors import Conflict, Invalid, NotFound
+from tenants.limit_rules import LIMIT_RULES
 from tenants.models import Tenant
 from tenants.outbound import AddressFilter, OutboundError, ParsedUrl
 from tenants.sealing import Secret
-from tenants.services import LIMITS, locked_tenant
+from tenants.services import locked_tenant
 from tenants.validation import Rule
 
 KIND = "provider"
@@ -36,8 +37,6 @@ ACCOUNT_FIELDS: Final[dict[str, re.Pattern[str]]] = {
 PENDING: Final[dict[str, object]] = {
     "tenants": None,
     "timeout_seconds": None,
-    "disconnect_policy": "cancel",
-    **dict.fromkeys(LIMITS),
 }
 
 
@@ -89,7 +88,9 @@ _RULES: Final[dict[str, Rule]] = {
     "base_url": _base_url,
     "api_key": _api_key,
     "is_active": validation.flag,
+    "disconnect_policy": validation.one_of(set(Provider.DisconnectPolicy.values)),
     **dict.fromkeys(ACCOUNT_FIELDS, _account_field),
+    **LIMIT_RULES,
     **{name: pending_rule(only) for name, only in PENDING.items()},
 }
 _CREATE_RULES: Final[dict[str, Rule]] = {"kind": _kind, **_RULES}

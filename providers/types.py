@@ -35,9 +35,9 @@ class Timeouts:
     total: float = 1800.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that costs a microsecond in each call
 class UpstreamRequest:
-    """One whole request for an upstream.
+    """One whole request for an upstream. Never changed.
 
     `path` is the request target as sent (`/v1/chat/completions?x=y`), `headers` lack `host`, `content-length` and
     `connection`, which the transport sets. `pool_key` separates connections that must not be shared beyond the origin
@@ -79,19 +79,27 @@ class UpstreamFailure:
     detail: str = ""
 
 
-class Usage(msgspec.Struct, frozen=True, array_like=True):
-    """Tokens of one call. `input` includes `cached`; `output` includes `reasoning` (OpenAI's meaning)."""
+class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What one call used, in tokens where nothing else is said.
+
+    `input` includes `cached` (read from the provider's cache) and `cache_write` (put into it); `output` includes `reasoning`
+    (OpenAI's meaning). `images` are pictures made, `audio_ms` milliseconds of sound heard or spoken.
+    """
 
     input: int = 0
     cached: int = 0
     output: int = 0
     reasoning: int = 0
+    cache_write: int = 0
+    images: int = 0
+    audio_ms: int = 0
 
 
 class PriceTag(msgspec.Struct, frozen=True):
-    """A price: nano-USD per million tokens, `per_request` nano-USD per call.
+    """A price: nano-USD per million tokens, per image, per minute of sound, and per call.
 
-    `cached_input` and `reasoning` None: such tokens cost what input and output cost.
+    None costs what it is part of: `cached_input` and `cache_write` what input costs, `reasoning` what output costs. A call
+    with more than `long_from` input tokens has a long context: all of its tokens cost the `long_*` prices, where there is one.
     """
 
     id: UUID
@@ -100,3 +108,11 @@ class PriceTag(msgspec.Struct, frozen=True):
     cached_input: int | None = None
     reasoning: int | None = None
     per_request: int = 0
+    cache_write: int | None = None
+    per_image: int = 0
+    per_minute: int = 0
+    long_from: int | None = None
+    long_input: int | None = None
+    long_output: int | None = None
+    long_cached_input: int | None = None
+    long_cache_write: int | None = None

@@ -13,6 +13,7 @@ from tenants.audit import Target
 from tenants.changes import Change, change
 from tenants.clock import SYSTEM
 from tenants.errors import Conflict, Invalid, NotFound
+from tenants.limit_rules import LIMIT_RULES
 from tenants.models import Account
 from tenants.services import locked_tenant
 from tenants.validation import Rule
@@ -40,6 +41,7 @@ RULES: Final[dict[str, Rule]] = {
     "email": _email,
     "organization": _organization,
     "is_active": validation.flag,
+    **LIMIT_RULES,
 }
 
 

@@ -11,14 +11,16 @@ from tenants.account_services import create_account, update_account
 from tenants.actor import Actor
 from tenants.console import HouseAdmin
 from tenants.console_forms import HouseForm, Lines, WholeNumber
+from tenants.console_limits import LimitFields
 from tenants.console_owned import OwnedForm, TenantOwnedAdmin
 from tenants.models import Account, Project, Tenant
 from tenants.project_services import create_project, update_project
 from tenants.services import create_tenant, update_tenant
 
 
-class TenantForm(HouseForm):
-    pairs = (("name", "slug"), ("rate_limit_rpm", "max_concurrency"))
+class TenantForm(LimitFields):
+    pairs = (("name", "slug"),)
+    limits_hint = "For all its keys together. Empty is no limit."
 
     name = forms.CharField(label="Name", max_length=128)
     slug = forms.CharField(
@@ -27,15 +29,6 @@ class TenantForm(HouseForm):
         required=False,
         help_text="1 to 64 of a-z, 0-9 and inner hyphens. Left empty, it is made from the name.",
         widget=forms.TextInput(attrs={"class": "input-mono", "autocapitalize": "none"}),
-    )
-    rate_limit_rpm = WholeNumber(
-        label="Requests a minute",
-        required=False,
-        initial=120,
-        help_text="For all its keys together; empty is no limit.",
-    )
-    max_concurrency = WholeNumber(
-        label="Calls at once", required=False, help_text="Empty is no limit."
     )
     allowed_models = Lines(
         label="Allowed models",
@@ -99,7 +92,9 @@ class TenantAdmin(HouseAdmin):
         )
 
 
-class ProjectForm(OwnedForm):
+class ProjectForm(LimitFields, OwnedForm):
+    limits_hint = "For all its keys together. Empty is no limit of its own."
+
     name = forms.CharField(label="Name", max_length=128)
 
 
@@ -124,8 +119,9 @@ class ProjectAdmin(TenantOwnedAdmin):
         update_project(actor=actor, project_id=thing.id, **values)
 
 
-class AccountForm(OwnedForm):
+class AccountForm(LimitFields, OwnedForm):
     pairs = (("email", "organization"),)
+    limits_hint = "For all its keys together, beside its balance. Empty is no limit of its own."
 
     username = forms.CharField(label="User name", max_length=128)
     email = forms.CharField(label="E-mail", max_length=254, required=False)

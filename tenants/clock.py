@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -24,11 +25,11 @@ class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    #: Asked a dozen times in a call, so without a frame of ours in between.
+    monotonic = staticmethod(time.monotonic)
+
     def unix_us(self) -> int:
         return time.time_ns() // 1000
-
-    def monotonic(self) -> float:
-        return time.monotonic()
 
 
 SYSTEM: Clock = SystemClock()
@@ -45,7 +46,12 @@ def to_unix_us(moment: datetime) -> int:
 
 def month_of(unix_us: int) -> str:
     """The UTC calendar month, `YYYY-MM`, in which a moment (microseconds since 1970) lies."""
-    moment = time.gmtime(unix_us // 1_000_000)
+    return _month_of_hour(unix_us // 3_600_000_000)
+
+
+@lru_cache(maxsize=64)
+def _month_of_hour(hour: int) -> str:
+    moment = time.gmtime(hour * 3_600)
     return f"{moment.tm_year:04d}-{moment.tm_mon:02d}"
 
 

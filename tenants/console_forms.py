@@ -98,6 +98,18 @@ class WholeNumber(forms.Field):
         return int(text)
 
 
+class Dollars(forms.CharField):
+    """An amount of USD as text, for money is never a float. Empty is null."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        attrs = {"inputmode": "decimal", "autocomplete": "off", "size": "14"}
+        widget = forms.TextInput(attrs=attrs)
+        super().__init__(required=False, max_length=24, widget=widget, **kwargs)
+
+    def clean(self, value: Any) -> Any:
+        return super().clean(value) or None
+
+
 class Lines(forms.Field):
     """One name a line; empty is null. `nothing` says what null means."""
 

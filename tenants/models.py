@@ -1,21 +1,24 @@
 """Who is here: tenants and what they group by, people and their roles; and what was decided (audit, configuration changes)."""
 
 import uuid
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 from django.db.models.functions import Lower, Now
 
+from tenants.limits import BudgetLimit, LimitSet, Rate, Unit, Window, read_rate
+from usage import money
+
 MAX_REQUESTS = 10**6
 
 
-def limit_check(field: str, name: str) -> CheckConstraint:
-    """A limit is null (none) or between 1 and 10^6, in the database as well."""
+def limit_check(field: str, name: str, most: int) -> CheckConstraint:
+    """A limit is null (none) or between 1 and `most`, in the database as well."""
     return CheckConstraint(
         condition=Q(**{f"{field}__isnull": True})
-        | Q(**{f"{field}__gte": 1, f"{field}__lte": MAX_REQUESTS}),
+        | Q(**{f"{field}__gte": 1, f"{field}__lte": most}),
         name=name,
     )
 
@@ -30,7 +33,94 @@ class Identified(models.Model):
         abstract = True
 
 
-class Tenant(Identified):
+#: Requests, tokens, and nano-USD that a limit may say at most.
+MAX_TOKENS = 10**12
+MAX_BUDGET_NANO = 10**18
+#: Budget columns: which unit, and over which window of the calendar.
+BUDGETS: Final[dict[str, tuple[Unit, Window]]] = {
+    "tokens_budget": ("tokens", "month"),
+    "tokens_budget_day": ("tokens", "day"),
+    "tokens_budget_total": ("tokens", "total"),
+    "cost_budget_nano": ("nano_usd", "month"),
+    "cost_budget_day_nano": ("nano_usd", "day"),
+    "cost_budget_total_nano": ("nano_usd", "total"),
+}
+TOKEN_BUDGETS: Final = tuple(name for name, (unit, _) in BUDGETS.items() if unit == "tokens")
+MONEY_BUDGETS: Final = tuple(name for name, (unit, _) in BUDGETS.items() if unit == "nano_usd")
+
+
+def _usd_of(column: str) -> property:
+    """An amount by the contract's name: a decimal string of USD where the column holds nano-USD, null where it is null."""
+
+    def read(row: models.Model) -> str | None:
+        nano = getattr(row, column)
+        return None if nano is None else money.usd_text(nano)
+
+    def write(row: models.Model, usd: str | None) -> None:
+        setattr(row, column, None if usd is None else money.parse_usd(usd))
+
+    return property(read, write)
+
+
+class Limited(models.Model):
+    """A row that can limit the calls that belong to it. Null: no limit of that sort."""
+
+    rate_limits = models.JSONField(null=True, default=None)
+    rate_limit_rpm = models.BigIntegerField(null=True, default=None)
+    daily_limit = models.BigIntegerField(null=True, default=None)
+    burst = models.BigIntegerField(null=True, default=None)
+    rate_limit_tpm = models.BigIntegerField(null=True, default=None)
+    max_concurrency = models.BigIntegerField(null=True, default=None)
+    tokens_budget = models.BigIntegerField(null=True, default=None)
+    tokens_budget_day = models.BigIntegerField(null=True, default=None)
+    tokens_budget_total = models.BigIntegerField(null=True, default=None)
+    cost_budget_nano = models.BigIntegerField(null=True, default=None)
+    cost_budget_day_nano = models.BigIntegerField(null=True, default=None)
+    cost_budget_total_nano = models.BigIntegerField(null=True, default=None)
+    clamp_to_budget = models.BooleanField(default=False)
+
+    cost_budget_usd = _usd_of("cost_budget_nano")
+    cost_budget_day_usd = _usd_of("cost_budget_day_nano")
+    cost_budget_total_usd = _usd_of("cost_budget_total_nano")
+
+    class Meta:
+        abstract = True
+
+    @property
+    def limit_set(self) -> LimitSet:
+        """What this row says. A text among the rates that means nothing is none; the services let none in."""
+        texts = [read_rate(text) for text in self.rate_limits or ()]
+        rates = [rate for rate in texts if rate is not None]
+        if self.rate_limit_rpm is not None:
+            rates.insert(0, Rate(self.rate_limit_rpm, 60))
+        return LimitSet(
+            rates=tuple(rates),
+            daily=self.daily_limit,
+            burst=self.burst,
+            tokens_per_minute=self.rate_limit_tpm,
+            concurrency=self.max_concurrency,
+            budgets=tuple(
+                BudgetLimit(unit, window, getattr(self, name))
+                for name, (unit, window) in BUDGETS.items()
+                if getattr(self, name) is not None
+            ),
+            clamps=self.clamp_to_budget,
+        )
+
+
+def limit_checks(prefix: str) -> list[CheckConstraint]:
+    """The bounds of every limit, in the database as well. `prefix` begins the names of the constraints."""
+    highest = {
+        **dict.fromkeys(
+            ("rate_limit_rpm", "daily_limit", "burst", "max_concurrency"), MAX_REQUESTS
+        ),
+        **dict.fromkeys(("rate_limit_tpm", *TOKEN_BUDGETS), MAX_TOKENS),
+        **dict.fromkeys(MONEY_BUDGETS, MAX_BUDGET_NANO),
+    }
+    return [limit_check(field, f"{prefix}_{field}", most) for field, most in highest.items()]
+
+
+class Tenant(Identified, Limited):
     """An organisation. Everything that a caller can reach belongs to exactly one."""
 
     class Status(models.TextChoices):
@@ -41,7 +131,6 @@ class Tenant(Identified):
     slug = models.SlugField(max_length=64, unique=True)
     status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
     rate_limit_rpm = models.BigIntegerField(null=True, default=120)
-    max_concurrency = models.BigIntegerField(null=True, default=None)
     allowed_models = models.JSONField(null=True, default=None)
     allowed_addresses = models.JSONField(null=True, default=None)
     content_logging = models.BooleanField(default=False)
@@ -54,15 +143,14 @@ class Tenant(Identified):
                 condition=Q(content_retention_days__gte=1, content_retention_days__lte=3650),
                 name="tenant_content_retention",
             ),
-            limit_check("rate_limit_rpm", "tenant_rate_limit_rpm"),
-            limit_check("max_concurrency", "tenant_max_concurrency"),
+            *limit_checks("tenant"),
         ]
 
     def __str__(self) -> str:
         return self.slug
 
 
-class Project(Identified):
+class Project(Identified, Limited):
     """A group of keys inside a tenant."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="projects")
@@ -70,14 +158,15 @@ class Project(Identified):
 
     class Meta:
         constraints: ClassVar = [
-            UniqueConstraint("tenant", Lower("name"), name="project_name_in_tenant")
+            UniqueConstraint("tenant", Lower("name"), name="project_name_in_tenant"),
+            *limit_checks("project"),
         ]
 
     def __str__(self) -> str:
         return self.name
 
 
-class Account(Identified):
+class Account(Identified, Limited):
     """A payer inside a tenant. Inactive or deleted: its keys answer 401."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="accounts")
@@ -89,7 +178,8 @@ class Account(Identified):
 
     class Meta:
         constraints: ClassVar = [
-            UniqueConstraint("tenant", Lower("username"), name="account_username_in_tenant")
+            UniqueConstraint("tenant", Lower("username"), name="account_username_in_tenant"),
+            *limit_checks("account"),
         ]
 
     def __str__(self) -> str:

@@ -10,26 +10,28 @@ from tenants.actor import Actor
 from tenants.audit import Target
 from tenants.changes import Change, change
 from tenants.errors import Conflict, Invalid, NotFound
+from tenants.limit_rules import LIMIT_RULES
 from tenants.models import Project
 from tenants.services import locked_tenant
 from tenants.validation import Rule
 
 KIND = "project"
-RULES: Final[dict[str, Rule]] = {"name": validation.name}
+RULES: Final[dict[str, Rule]] = {"name": validation.name, **LIMIT_RULES}
 
 
 def target_of(project: Project) -> Target:
     return Target(KIND, str(project.id), project.name)
 
 
-def create_project(*, actor: Actor, tenant_id: UUID, name: object) -> Project:
+def create_project(*, actor: Actor, tenant_id: UUID, name: object, **limits: Any) -> Project:
     """Make a project. Raises `Invalid`, and `Conflict` for a name that the tenant has already, in whatever case."""
     with change(actor, "project.created", Target(KIND, "new", str(name)[:64]), tenant_id) as it:
         tenant = locked_tenant(tenant_id)
-        project = Project(tenant=tenant, **validation.checked({"name": name}, RULES))
+        values = validation.checked({"name": name, **limits}, RULES)
+        project = Project(tenant=tenant, **values)
         _save(project, it)
         it.aim(target_of(project))
-        it.detail(name=project.name)
+        it.detail(**values)
     return project
 
 

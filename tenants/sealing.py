@@ -145,15 +145,29 @@ def key_version_of(record: bytes) -> int:
 
 def unseal(key: Secret, place: Place, record: bytes) -> Secret:
     """What was sealed at `place`. Raises `Unreadable` for any other key, place or a single changed bit."""
-    key_version_of(record)
-    head, rest = record[: _RECORD_HEAD.size], record[_RECORD_HEAD.size :]
-    try:
-        opened = AESGCM(key.reveal()).decrypt(
-            rest[:NONCE_BYTES], rest[NONCE_BYTES:], head + place.aad()
-        )
-    except InvalidTag:
-        raise Unreadable from None
-    return Secret(opened)
+    return Sealed(key, place, record).open()
+
+
+class Sealed:
+    """A record with the key that opens it, for who opens it often: all is prepared, and it stays sealed. Raises `Unreadable`
+    for what is no record of ours.
+    """
+
+    __slots__ = ("_cipher", "_ciphertext", "_nonce", "_stands_at")
+
+    def __init__(self, key: Secret, place: Place, record: bytes) -> None:
+        key_version_of(record)
+        head, rest = record[: _RECORD_HEAD.size], record[_RECORD_HEAD.size :]
+        self._cipher = AESGCM(key.reveal())
+        self._nonce, self._ciphertext = rest[:NONCE_BYTES], rest[NONCE_BYTES:]
+        self._stands_at = head + place.aad()
+
+    def open(self) -> Secret:
+        """What was sealed. Raises `Unreadable` for any other key, place or a single changed bit."""
+        try:
+            return Secret(self._cipher.decrypt(self._nonce, self._ciphertext, self._stands_at))
+        except InvalidTag:
+            raise Unreadable from None
 
 
 def kek_id(kek: Secret) -> bytes:

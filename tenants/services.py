@@ -11,25 +11,13 @@ from tenants.actor import Actor
 from tenants.audit import Target
 from tenants.changes import Change, change
 from tenants.errors import Conflict, Invalid, NotFound
+from tenants.limit_rules import LIMIT_RULES
 from tenants.models import Tenant
 from tenants.validation import Rule
 
 KIND = "tenant"
 DEFAULT_SLUG = "default"
 
-#: Limits of the contract that nothing enforces yet: null says the truth, any number would be a promise we do not keep.
-PENDING_LIMITS: Final = [
-    "rate_limits",
-    "daily_limit",
-    "burst",
-    "rate_limit_tpm",
-    "tokens_budget",
-    "cost_budget_usd",
-    "cost_budget_day_usd",
-    "clamp_to_budget",
-]
-#: Every limit of the contract, those that are enforced first.
-LIMITS: Final = ("rate_limit_rpm", "max_concurrency", *PENDING_LIMITS)
 #: Fields of a tenant that wait for the tenants' own sign-in.
 _PENDING_FIELDS: Final = ("oidc_issuer", "oidc_audience", "oidc_default_scopes")
 
@@ -40,14 +28,6 @@ def _not_enforced_yet(field: str, value: object) -> None:
             field,
             "is not enforced by this release, so it cannot be set; leave it null.",
         )
-
-
-PENDING_RULES: Final[dict[str, Rule]] = dict.fromkeys(PENDING_LIMITS, _not_enforced_yet)
-LIMIT_RULES: Final[dict[str, Rule]] = {
-    "rate_limit_rpm": validation.limit,
-    "max_concurrency": validation.limit,
-    **PENDING_RULES,
-}
 
 
 def _retention(field: str, value: object) -> int:
@@ -70,13 +50,9 @@ TENANT_RULES: Final[dict[str, Rule]] = {
 }
 
 
-def without_pending(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_pending(values: Mapping[str, Any]) -> dict[str, Any]:
     """Only what has a column."""
-    return {
-        name: value
-        for name, value in values.items()
-        if name not in {*PENDING_LIMITS, *_PENDING_FIELDS}
-    }
+    return {name: value for name, value in values.items() if name not in _PENDING_FIELDS}
 
 
 def target_of(tenant: Tenant) -> Target:
@@ -108,7 +84,7 @@ def create_tenant(*, actor: Actor, name: object, **fields: Any) -> Tenant:
     """Make a tenant; without a slug it gets one from its name. Raises `Invalid`, `Conflict` for a taken slug."""
     label = str(name)[:64]
     with change(actor, "tenant.created", Target(KIND, "new", label)) as it:
-        values = without_pending(validation.checked({"name": name, **fields}, TENANT_RULES))
+        values = _without_pending(validation.checked({"name": name, **fields}, TENANT_RULES))
         values.setdefault("slug", validation.slug_from(values["name"]))
         if not values["slug"]:
             raise Invalid.field("slug", "cannot be made from this name; give one.")
@@ -133,7 +109,7 @@ def update_tenant(*, actor: Actor, tenant_id: UUID, reason: object = "", **field
         it.aim(target_of(tenant))
         if not fields:
             raise Invalid("Nothing to change was given.")
-        for name, value in without_pending(validation.checked(fields, TENANT_RULES)).items():
+        for name, value in _without_pending(validation.checked(fields, TENANT_RULES)).items():
             it.detail(**{name: {"from": getattr(tenant, name), "to": value}})
             setattr(tenant, name, value)
         if reason:

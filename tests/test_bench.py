@@ -96,7 +96,7 @@ def measured(oracle: Oracle, folder: Path, loads: list[Load]) -> Records:
 
     idler = [sys.executable, "-c", "import time; time.sleep(60)"]
     with running(idler, cores_for(1).load, folder / "log") as upstream:
-        return measure([Case("oracle", 1, started)], loads, 2, upstream, lambda line: None)
+        return measure([Case("oracle", 1, started, 3)], loads, 2, upstream, lambda line: None)
 
 
 def port_of(oracle: Oracle) -> int:

@@ -8,19 +8,23 @@ import contextlib
 import logging
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
-from django.db import DataError, Error, IntegrityError, close_old_connections
+from django.db import DataError, Error, IntegrityError, close_old_connections, connection
 
 from tenants import patience
 from tenants.clock import SYSTEM, Clock
+from usage.budgets import release_all, sweep
 from usage.calls import Call, Item
+from usage.idempotency import forget_open
 from usage.journal import BATCH_BYTES, Batch, Journal
 from usage.last_used import LastUsed
 from usage.ledger import apply, settle_orphans
-from usage.orphans import OrphanJournal, orphans
+from usage.orphans import OrphanJournal, boots_in, orphans
 from usage.records import Record, Refusal
 from usage.segments import append_rejected
 
@@ -31,7 +35,7 @@ _DATA_FAULTS: Final = (IntegrityError, DataError, ValueError, OverflowError, Typ
 #: Seconds before asking again a database that failed; doubled each time.
 _FIRST_BACKOFF: Final = 0.25
 _LONGEST_BACKOFF: Final = 2.0
-#: Seconds that PostgreSQL may take for one answer: longer than it lets us wait for a lock.
+#: Seconds that the database may take for one answer: on PostgreSQL longer than it lets us wait for a lock.
 _ANSWER_SECONDS: Final = 7.0
 
 
@@ -63,8 +67,8 @@ class Flusher:
         *,
         clock: Clock = SYSTEM,
         interval: float = 0.25,
-        gather: int = 200,
-        at_once: int = 200,
+        gather: int = 1_500,
+        at_once: int = 500,
         at_once_bytes: int = BATCH_BYTES,
         look_every: float = 5.0,
         on_dead: Callable[[Call], object] = lambda call: None,
@@ -86,6 +90,9 @@ class Flusher:
         self._working = threading.RLock()
         self._wake = threading.Event()
         self._stop_by: float | None = None
+        self._released = False
+        #: Those who wait until the tables have what the journal had when they asked.
+        self._waiting: deque[Callable[[bool], object]] = deque()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -95,34 +102,62 @@ class Flusher:
         self._thread.start()
 
     def stop(self, timeout: float) -> bool:
-        """Flushes what is left, for at most `timeout` seconds, and ends. True if the tables have everything."""
+        """Flushes what is left, for at most `timeout` seconds, and ends. True if the tables have everything, and the worker holds
+        nothing of any budget any more; it must not borrow beside this. Else its journal must be left to somebody else.
+        """
         self._stop_by = self._clock.monotonic() + timeout
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout)
-        return self._journal.pending == 0
+        return self._journal.pending == 0 and self._released
+
+    def commit(self, done: Callable[[bool], object]) -> None:
+        """Brings what is in the journal now into the tables, together with whoever else waits for that. `done` hears in the
+        flusher's thread whether it is there; False also where a call had to be set apart.
+        """
+        self._waiting.append(done)
+        self._wake.set()
 
     def flush_now(self) -> None:
         """Brings all that is in the journal into the tables. Raises database errors, and then the rest stays."""
         with self._working:
-            while True:
-                batch = self._batch = self._batch or self._journal.take(
-                    self._at_once, self._at_once_bytes
-                )
-                if batch.items:
-                    self._apply(batch.items)
-                # An empty batch too may stand for records: those of calls that an earlier batch settled.
-                self._journal.flushed(batch)
-                self._batch = None
-                if not batch.items:
-                    return
-                self._last_used.write(batch.items)
+            waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            rejected, is_done = self.counters.rejected, False
+            try:
+                self._flush()
+                is_done = self.counters.rejected == rejected
+            finally:
+                if not is_done:
+                    # Those who came meanwhile need not wait for as long once more.
+                    waiting += [self._waiting.popleft() for _ in range(len(self._waiting))]
+                for done in waiting:
+                    done(is_done)
+
+    def _flush(self) -> None:
+        # What comes meanwhile waits for the next time: who runs after it makes a transaction of every few calls.
+        to_come = self._journal.appended
+        while True:
+            batch = self._batch = self._batch or self._journal.take(
+                self._at_once, self._at_once_bytes
+            )
+            if batch.items:
+                self._apply(batch.items, self._journal.boot)
+            # An empty batch too may stand for records: those of calls that an earlier batch settled.
+            self._journal.flushed(batch)
+            self._batch = None
+            self._last_used.write(batch.items)
+            if not batch.items or batch.upto >= to_come:
+                return
 
     def replay_orphans(self) -> None:
-        """Brings what dead workers left into the tables. Raises database errors, and then their files stay."""
+        """Brings what dead workers left into the tables, and writes off what those hold of whom not even a journal is left.
+
+        Raises database errors, and then their files stay.
+        """
         with contextlib.closing(orphans(self._journal.folder, own=self._journal.boot)) as found:
             for orphan in found:
                 self._replay(orphan)
+        sweep(self._clock.now(), boots_in(self._journal.folder))
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -133,7 +168,8 @@ class Flusher:
             pause = self._round(stop_by is not None)
             if stop_by is not None:
                 left = stop_by - self._clock.monotonic()
-                if self._journal.pending == 0 or left <= 0:
+                is_over = self._released or self._journal.open_calls > 0
+                if left <= 0 or (self._journal.pending == 0 and is_over):
                     return
                 pause = min(pause, left)
             self._wake.wait(pause)
@@ -142,8 +178,11 @@ class Flusher:
     def _round(self, stopping: bool) -> float:
         """One flush, and a look for orphans if it is time for one. Gives the seconds to wait."""
         try:
+            _wait_no_longer(_ANSWER_SECONDS)
             self.flush_now()
-            if not stopping and self._clock.monotonic() >= self._next_look:
+            if stopping:
+                self._release()
+            elif self._clock.monotonic() >= self._next_look:
                 self._next_look = self._clock.monotonic() + self._look_every
                 self.replay_orphans()
         except Exception as fault:  # noqa: BLE001 - it is logged, and without this thread no call would be counted any more
@@ -152,6 +191,13 @@ class Flusher:
             close_old_connections()
         self._backoff = _FIRST_BACKOFF
         return self._interval
+
+    def _release(self) -> None:
+        """Nothing of ours is open or waits: what the worker has borrowed and not used is everybody's again."""
+        if self._journal.pending == 0 and self._journal.open_calls == 0:
+            release_all(self._journal.boot)
+            forget_open(UUID(self._journal.boot))
+            self._released = True
 
     def _failed(self, fault: Exception) -> float:
         self.counters.failures += 1
@@ -167,17 +213,17 @@ class Flusher:
 
     # --- batches ----------------------------------------------------------------------------------------------------
 
-    def _apply(self, items: Sequence[Item]) -> None:
+    def _apply(self, items: Sequence[Item], boot: str) -> None:
         """One transaction; if the data is at fault, halves, down to the one call, which is set apart."""
         try:
-            applied = apply(items)
+            applied = apply(items, boot)
         except _DATA_FAULTS as fault:
             if len(items) == 1:
                 self._reject(items[0], fault)
                 return
             middle = len(items) // 2
-            self._apply(items[:middle])
-            self._apply(items[middle:])
+            self._apply(items[:middle], boot)
+            self._apply(items[middle:], boot)
             return
         self.counters.batches += 1
         self.counters.calls += applied.logs
@@ -197,7 +243,7 @@ class Flusher:
         found = orphan.items()
         while chunk := self._chunk(found):
             ended = settle_orphans(chunk, self._clock.unix_us())
-            self._apply(ended)
+            self._apply(ended, orphan.boot)
             self.counters.replayed += len(chunk)
             self._tell_of_the_dead(chunk, ended)
             # The living come first: their callers look at the figures now.
@@ -211,6 +257,10 @@ class Flusher:
                 orphan.boot,
                 orphan.reading.damaged,
             )
+        else:
+            # All that it spent is in the tables. If we die before the files go, the next one finds nothing to give back.
+            release_all(orphan.boot)
+            forget_open(UUID(orphan.boot))
         orphan.discard()
 
     def _tell_of_the_dead(self, found: Sequence[Item], ended: Sequence[Item]) -> None:
@@ -229,6 +279,13 @@ class Flusher:
             chunk.append(item)
             weight += _weight(item)
         return chunk
+
+
+def _wait_no_longer(seconds: float) -> None:
+    """SQLite: for others who write. Somebody may wait for us in turn."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout={round(1000 * seconds)}")
 
 
 def _weight(item: Item) -> int:

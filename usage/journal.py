@@ -170,6 +170,11 @@ class Journal:
         return len(self._open)
 
     @property
+    def appended(self) -> int:
+        """Records ever taken in."""
+        return self._appended
+
+    @property
     def pending(self) -> int:
         """Records that the tables do not have yet."""
         return self._appended - self._flushed
@@ -183,11 +188,13 @@ class Journal:
         """Calls `wake` whenever `at` records have gathered. It must return at once."""
         self._wake_at, self._wake = at, wake
 
-    def close(self) -> None:
-        """Gives the files up: deletes them if the tables have everything, else leaves them to whoever replays them."""
+    def close(self, *, keep: bool = False) -> None:
+        """Gives the files up: deletes them if the tables have everything, else (or to `keep` them) leaves them to whoever replays
+        them.
+        """
         if self._fd < 0:
             return
-        drained = not self._open and not self.pending
+        drained = not keep and not self._open and not self.pending
         self._full_segments.append(_Segment(self._path, self._fd, self._appended))
         self._fd = -1
         while self._full_segments:

@@ -1,8 +1,8 @@
 """From the journal into the tables: each call once, whoever brings it and however often.
 
 Everything hangs on `(month, request_id)`: a log row or money line that is there already is passed over, and the monthly sums
-grow only by lines that were really new. So a batch whose commit went unanswered, a replayed journal and two workers with the
-same file all end in the same tables.
+and the balances of budgets grow only by lines that were really new. So a batch whose commit went unanswered, a replayed journal
+and two workers with the same file all end in the same tables.
 """
 
 from collections import defaultdict
@@ -17,7 +17,10 @@ from providers.models import Price
 from providers.prices import price_tag
 from providers.types import Usage
 from usage import rows
+from usage.budget_books import sharing
 from usage.calls import Call, Item
+from usage.charging import charge, sums_of
+from usage.idempotency import close_claims
 from usage.pricing import PriceTag, cost
 from usage.records import Refusal, Settlement
 
@@ -34,11 +37,12 @@ class Applied(NamedTuple):
     holds: int
 
 
-def apply(items: Sequence[Item]) -> Applied:
+def apply(items: Sequence[Item], boot: str | None = None) -> Applied:
     """Brings calls and refusals into the tables, in one transaction.
 
-    A settled call: log row, attempts, content, and unless nothing was sent a money line and its part of the sums; its hold
-    goes. An open call: a hold, unless it was settled before. Raises Django's database errors, and then nothing is changed.
+    A settled call: log row, attempts, content, and unless nothing was sent a money line and its part of the sums and of every
+    budget it counts in, out of what the worker `boot` has borrowed there; its hold goes. An open call: a hold, unless it was
+    settled before. Raises Django's database errors, and then nothing is changed.
     """
     opened: list[Call] = []
     settled: list[tuple[Call, Settlement]] = []
@@ -55,14 +59,17 @@ def apply(items: Sequence[Item]) -> Applied:
     attempts = [row for end in settled for row in rows.attempt_rows(*end)]
     contents = [rows.content_row(*end) for end in settled if end[1].content is not None]
     with transaction.atomic():
+        sharing()
         new_logs = rows.LOGS.insert(logs)
         new_entries = rows.ENTRIES.insert(entries)
         rows.ATTEMPTS.write(attempts)
         rows.CONTENTS.write(contents)
         _forget_holds(call for call, _ in settled)
+        close_claims(items)
         new_holds = rows.HOLDS.insert([rows.hold_row(call) for call in _not_yet_settled(opened)])
         # Last, and sorted: only these rows are shared by workers, so they are locked briefly and by all in the same order.
         rows.ROLLUPS.write(rows.rollup_rows(new_entries))
+        charge(sums_of(new_entries), boot)
     return Applied(len(new_logs), len(new_entries), len(new_holds))
 
 

@@ -1,17 +1,22 @@
-"""What was used: holds in flight, the money lines, the tries behind them, one log row per call, and the monthly sums.
+"""What was used: holds in flight, the money lines, the tries behind them, one log row per call, the monthly sums, and the
+balances of budgets.
 
-These tables have no foreign keys: they copy ids and names, so they outlive what they describe. `(month, request_id)` names a
-call in all of them; `month` (`YYYY-MM`, UTC) is fixed when the call begins.
+These tables have no foreign keys to others: they copy ids and names, so they outlive what they describe. `(month, request_id)`
+names a call in all of them; `month` (`YYYY-MM`, UTC) is fixed when the call begins.
 """
 
 import uuid
+from datetime import date
+from functools import cached_property
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import CheckConstraint, Q, UniqueConstraint
+from django.db.models import CheckConstraint, F, Q, UniqueConstraint
 
 #: Stands for "none" inside a unique key, where NULLs would all be different.
 NOBODY = uuid.UUID(int=0)
+#: The day of money lines from before days were kept.
+UNKNOWN_DAY = date(1970, 1, 1)
 
 
 class OfACall(models.Model):
@@ -60,7 +65,9 @@ class Hold(OfACall, OfACaller):
 class LedgerEntry(OfACall, OfACaller):
     """A money line. `line` 1 is what the call itself cost; corrections follow with higher numbers, nothing is rewritten.
 
-    `cost_nano_usd` is null when no price was known: to be rated later, never silently nothing.
+    `cost_nano_usd` is null when no price was known: to be rated later, never silently nothing. A correction holds differences.
+    `day` is the UTC day on which the call came: with `month` it says which budgets the line belongs to. `provider_id` is that of
+    the last attempt. `overrun`: the provider passed what the call could use at most.
     """
 
     class Source(models.TextChoices):
@@ -70,19 +77,34 @@ class LedgerEntry(OfACall, OfACaller):
 
     line = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField()
+    day = models.DateField(default=UNKNOWN_DAY)
     model = models.CharField(max_length=256)
+    model_id = models.UUIDField(default=NOBODY)
+    provider_id = models.UUIDField(default=NOBODY)
     tokens_in = models.BigIntegerField()
     tokens_cached = models.BigIntegerField()
     tokens_out = models.BigIntegerField()
     tokens_reasoning = models.BigIntegerField()
+    tokens_cache_write = models.BigIntegerField(default=0)
+    images = models.BigIntegerField(default=0)
+    audio_ms = models.BigIntegerField(default=0)
     cost_nano_usd = models.BigIntegerField(null=True)
     price_id = models.UUIDField(null=True)
     usage_source = models.CharField(max_length=16, choices=Source)
     dispatched = models.CharField(max_length=8)
+    overrun = models.BooleanField(default=False)
+    correction_id = models.UUIDField(default=NOBODY)
+    reason = models.CharField(max_length=256, blank=True, default="")
+    corrected_by = models.CharField(max_length=128, blank=True, default="")
 
     class Meta:
         constraints: ClassVar = [
             UniqueConstraint(fields=["month", "request_id", "line"], name="ledger_line_once"),
+            UniqueConstraint(
+                fields=["month", "request_id", "correction_id"],
+                condition=Q(line__gt=1),
+                name="ledger_corrected_once",
+            ),
             CheckConstraint(
                 condition=Q(line__gt=1)
                 | Q(
@@ -90,6 +112,9 @@ class LedgerEntry(OfACall, OfACaller):
                     tokens_cached__gte=0,
                     tokens_out__gte=0,
                     tokens_reasoning__gte=0,
+                    tokens_cache_write__gte=0,
+                    images__gte=0,
+                    audio_ms__gte=0,
                 ),
                 name="ledger_tokens_not_negative",
             ),
@@ -159,6 +184,8 @@ class RequestLog(OfACall, OfACaller):
     ttfb_us = models.BigIntegerField(null=True)
     overhead_us = models.BigIntegerField(null=True)
     idempotent_replay = models.BooleanField(default=False)
+    #: What was asked on its way in, as JSON (usage/records.py, `Why`); empty where nothing was kept.
+    why = models.TextField(blank=True, default="")
 
     class Meta:
         constraints: ClassVar = [
@@ -169,7 +196,15 @@ class RequestLog(OfACall, OfACaller):
             ),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["created_at", "request_id"], name="log_by_time"),
+            # By time; and with what figures over a time need (usage/analytics.py), so that they read no row.
+            models.Index(
+                fields=[
+                    *("created_at", "request_id", "status", "tokens_in", "tokens_cached"),
+                    *("tokens_out", "cost_nano_usd", "usage_source"),
+                    *("duration_us", "ttfb_us", "overhead_us"),
+                ],
+                name="log_figures",
+            ),
             models.Index(fields=["tenant_id", "created_at"], name="log_by_tenant"),
             models.Index(fields=["key_id", "created_at"], name="log_by_key"),
             models.Index(fields=["correlation_id"], name="log_by_correlation"),
@@ -199,10 +234,12 @@ class RequestContent(OfACall):
 
 
 class Rollup(OfACaller):
-    """Sums of one month, per key and model (and what the key belonged to then). Charts and budgets read these."""
+    """Sums of one month, per key, model and provider (and what the key belonged to then). Charts and budgets read these."""
 
     month = models.CharField(max_length=7)
     model = models.CharField(max_length=256)
+    model_id = models.UUIDField(default=NOBODY)
+    provider_id = models.UUIDField(default=NOBODY)
     requests = models.BigIntegerField()
     tokens_in = models.BigIntegerField()
     tokens_cached = models.BigIntegerField()
@@ -222,6 +259,8 @@ class Rollup(OfACaller):
                     "account_id",
                     "key_id",
                     "model",
+                    "model_id",
+                    "provider_id",
                 ],
                 name="rollup_once",
             ),
@@ -230,3 +269,142 @@ class Rollup(OfACaller):
 
     def __str__(self) -> str:
         return f"{self.month} {self.key_id} {self.model}"
+
+
+class Balance(models.Model):
+    """What one level has used of one budget, and what workers hold for calls in flight: `spent + held <= ceiling`, always.
+
+    `level_kind` and `level_id` name the level (usage/levels.py), `unit` is `nano_usd` or `tokens`, `window` is `month:2026-11`,
+    `day:2026-11-22`, `total` or `prepaid`. There is a row only where a budget is or was set. `ceiling` is the limit that the last
+    loan was measured by, or what was used where that was more; `credited` is what was paid into an account.
+    """
+
+    level_kind = models.CharField(max_length=8)
+    level_id = models.UUIDField()
+    unit = models.CharField(max_length=8)
+    window = models.CharField(max_length=16)
+    spent = models.BigIntegerField(default=0)
+    held = models.BigIntegerField(default=0)
+    ceiling = models.BigIntegerField(default=0)
+    credited = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            UniqueConstraint(fields=["level_id", "window", "unit"], name="balance_once"),
+            CheckConstraint(
+                condition=Q(credited__gte=0, held__gte=0, spent__gte=0), name="balance_not_negative"
+            ),
+            CheckConstraint(
+                condition=Q(ceiling__gte=F("spent") + F("held")), name="balance_within_ceiling"
+            ),
+            CheckConstraint(condition=Q(unit__in=["nano_usd", "tokens"]), name="balance_unit"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.level_kind} {self.level_id} {self.unit} {self.window}"
+
+
+class SharedLimit(models.Model):
+    """What the workers have taken of one level's rates and slots (usage/buckets.py). Deleted once `idle_at` (µs since 1970) has
+    passed: nothing in it counts any more.
+    """
+
+    name = models.CharField(max_length=64, primary_key=True)
+    state = models.BinaryField()
+    idle_at = models.BigIntegerField(default=0)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["idle_at"], name="shared_limit_idle")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class HoldSlice(models.Model):
+    """What one worker (`boot` is its journal's uuid) has borrowed of a balance. `amount` is what is left of it in our books.
+
+    `lent`: everything ever lent in this row less everything given back. Written off: the worker was not heard of in time, so the
+    amount counts as spent, until its journal tells the truth.
+    """
+
+    boot = models.UUIDField()
+    balance_id = models.BigIntegerField()
+    amount = models.BigIntegerField()
+    lent = models.BigIntegerField()
+    deadline = models.DateTimeField()
+    written_off_at = models.DateTimeField(null=True, default=None)
+
+    class Meta:
+        constraints: ClassVar = [
+            UniqueConstraint(fields=["boot", "balance_id"], name="slice_once"),
+            CheckConstraint(condition=Q(amount__gte=0), name="slice_not_negative"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["balance_id"], name="slice_by_balance"),
+            models.Index(fields=["deadline"], name="slice_by_deadline"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.boot} {self.balance_id}"
+
+    @cached_property
+    def balance(self) -> Balance:
+        """A query, unless whoever read several slices has set it."""
+        return Balance.objects.get(pk=self.balance_id)
+
+
+class Credit(models.Model):
+    """What was paid into an account, or taken back out of it (negative). Never changed; their sum is the balance's `credited`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant_id = models.UUIDField()
+    account_id = models.UUIDField()
+    created_at = models.DateTimeField()
+    nano_usd = models.BigIntegerField()
+    note = models.CharField(max_length=256, blank=True, default="")
+    actor_type = models.CharField(max_length=16)
+    actor_id = models.CharField(max_length=64)
+    actor_label = models.CharField(max_length=128)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["account_id", "created_at"], name="credit_by_account")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class IdempotentCall(models.Model):
+    """An Idempotency-Key that a key used, as a MAC, and what became of the call. `boot` names the journal that will tell.
+
+    `sealed`: the answer. Closed without one: it cannot be given again.
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        CLOSED = "closed"
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    tenant_id = models.UUIDField()
+    key_id = models.UUIDField()
+    name = models.BinaryField(max_length=32)
+    body = models.BinaryField(max_length=32)
+    boot = models.UUIDField()
+    request_id = models.UUIDField()
+    created_at = models.DateTimeField()
+    state = models.CharField(max_length=8, choices=State, default=State.OPEN)
+    sealed = models.BinaryField(null=True, default=None)
+
+    class Meta:
+        constraints: ClassVar = [
+            UniqueConstraint(fields=["key_id", "name"], name="idempotent_once_per_key"),
+            CheckConstraint(condition=Q(state__in=["open", "closed"]), name="idempotent_state"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["created_at"], name="idempotent_by_time"),
+            models.Index(fields=["boot", "state"], name="idempotent_by_boot"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -78,6 +78,11 @@ def orphans(folder: Path, *, own: str = "") -> Generator[OrphanJournal]:
             orphan.release()
 
 
+def boots_in(folder: Path) -> set[str]:
+    """Whose journals are at hand, of the living and of the dead."""
+    return set(_by_boot(folder))
+
+
 def _by_boot(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = defaultdict(list)
     with contextlib.suppress(FileNotFoundError):

@@ -17,7 +17,7 @@ Dispatched = Literal["yes", "no", "unknown"]
 UsageSource = Literal["provider", "estimated", "none"]
 
 
-class Caller(msgspec.Struct, frozen=True, array_like=True):
+class Caller(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Who called: ids to join by while they exist, names to read when they no longer do."""
 
     tenant_id: UUID
@@ -31,7 +31,25 @@ class Caller(msgspec.Struct, frozen=True, array_like=True):
     account: str = ""
 
 
-class Intent(msgspec.Struct, frozen=True, array_like=True, tag="i"):
+#: (kind of the level, what it limits, the limit or 0 if unknown, what was left of it before this call, and after its take).
+#: Of a budget: what the worker had in hand of it.
+Taken = tuple[str, str, int, int, int]
+
+
+class Why(msgspec.Struct, frozen=True, array_like=True):
+    """What a call was asked on its way in, short: every log row has one.
+
+    `checked` has a letter for each list that stood between the caller and this: `a` addresses, `m` models, `c` capabilities; and
+    `b` once the body was understood.
+    `candidates`: the targets that were considered, in their order. `taken`: every limit that counted.
+    """
+
+    checked: str = ""
+    candidates: tuple[str, ...] = ()
+    taken: tuple[Taken, ...] = ()
+
+
+class Intent(msgspec.Struct, frozen=True, array_like=True, tag="i", gc=False):
     """A call that passed every gate. `hold_*` bound what it can use; `prompt_estimate` is charged if all else is lost."""
 
     month: str
@@ -46,9 +64,12 @@ class Intent(msgspec.Struct, frozen=True, array_like=True, tag="i"):
     hold_nano_usd: int
     prompt_estimate: int
     kind: str = "model"
+    idempotency: UUID | None = None
+    model_id: UUID | None = None
+    why: Why | None = None
 
 
-class AttemptStarted(msgspec.Struct, frozen=True, array_like=True, tag="a"):
+class AttemptStarted(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False):
     """One try at one target, written before its first byte leaves. `n` counts from 1."""
 
     month: str
@@ -63,7 +84,7 @@ class AttemptStarted(msgspec.Struct, frozen=True, array_like=True, tag="a"):
     price_id: UUID | None = None
 
 
-class AttemptOutcome(msgspec.Struct, frozen=True, array_like=True):
+class AttemptOutcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How try `n` ended: `ok`, `upstream_status`, `cancelled`, `revoked`, `drained`, or a `FailureKind` value."""
 
     n: int
@@ -73,10 +94,11 @@ class AttemptOutcome(msgspec.Struct, frozen=True, array_like=True):
     ttfb_us: int | None = None
 
 
-class Settlement(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+class Settlement(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):
     """The end of a call that had an intent. `cost_nano_usd` is None when no price was known: flagged, never 0.
 
-    `status` is what the caller was answered (499: left before an answer). `content` is already sealed.
+    `status` is what the caller was answered (499: left before an answer). `content` is already sealed. `overrun`: the provider
+    says that it used more than the call's bound.
     """
 
     month: str
@@ -94,9 +116,11 @@ class Settlement(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     overhead_us: int | None
     attempts: list[AttemptOutcome]
     content: bytes | None = None
+    replay: bytes | None = None
+    overrun: bool = False
 
 
-class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
     """A call of a known caller that was refused before an intent: a log row, no hold, no ledger line, no attempt."""
 
     month: str
@@ -111,12 +135,29 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     error_code: str
     duration_us: int
     kind: str = "model"
+    idempotency: UUID | None = None
+    idempotent_replay: bool = False
+    why: Why | None = None
 
 
 Record = Intent | AttemptStarted | Settlement | Refusal
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+_why_decoder: msgspec.json.Decoder[Why] = msgspec.json.Decoder(Why)
+
+
+def why_text(why: Why | None) -> str:
+    """As the log keeps it: compact JSON; nothing for nothing."""
+    return "" if why is None else msgspec.json.encode(why).decode()
+
+
+def why_of(text: str) -> Why | None:
+    """What `why_text` wrote; None for nothing, and for what is none of ours."""
+    try:
+        return _why_decoder.decode(text) if text else None
+    except msgspec.DecodeError:
+        return None
 
 
 def encode(record: Record) -> bytes:

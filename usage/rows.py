@@ -7,8 +7,9 @@ from uuid import UUID
 from usage.calls import Call
 from usage.models import NOBODY, Attempt, Hold, LedgerEntry, RequestContent, RequestLog, Rollup
 from usage.pricing import credible
-from usage.records import AttemptOutcome, Caller, Refusal, Settlement
+from usage.records import AttemptOutcome, Caller, Refusal, Settlement, why_text
 from usage.tables import MAX_SUM, Row, Table
+from usage.windows import day_of
 
 #: The outcome of an attempt that nobody saw end.
 UNKNOWN: Final = "unknown"
@@ -20,7 +21,16 @@ ENTRIES = Table(LedgerEntry)
 ATTEMPTS = Table(Attempt)
 HOLDS = Table(Hold)
 CONTENTS = Table(RequestContent)
-_ROLLUP_KEY: Final = ("month", "tenant_id", "project_id", "account_id", "key_id", "model")
+_ROLLUP_KEY: Final = (
+    "month",
+    "tenant_id",
+    "project_id",
+    "account_id",
+    "key_id",
+    "model",
+    "model_id",
+    "provider_id",
+)
 _SUMS: Final = (
     "requests",
     "tokens_in",
@@ -68,11 +78,14 @@ def log_row(call: Call, settlement: Settlement) -> Row:
         ttfb_us=settlement.ttfb_us,
         overhead_us=settlement.overhead_us,
         idempotent_replay=False,
+        why=why_text(intent.why),
     )
 
 
 def refusal_row(refusal: Refusal) -> Row:
-    """The log row of a refused call: nothing was sent, and it costs nothing (0; null would say: price unknown)."""
+    """The log row of a call that was refused, or answered again: nothing was sent, and it costs nothing (0; null would say:
+    price unknown).
+    """
     return LOGS.row(
         month=refusal.month,
         request_id=refusal.request_id,
@@ -100,7 +113,8 @@ def refusal_row(refusal: Refusal) -> Row:
         duration_us=refusal.duration_us,
         ttfb_us=None,
         overhead_us=None,
-        idempotent_replay=False,
+        idempotent_replay=refusal.idempotent_replay,
+        why=why_text(refusal.why),
     )
 
 
@@ -114,15 +128,25 @@ def entry_row(call: Call, settlement: Settlement) -> Row:
         **_caller(intent.caller),
         line=1,
         created_at=settlement.settled_at,
+        day=day_of(intent.received_at),
         model=_model(intent.model),
+        model_id=intent.model_id or NOBODY,
+        provider_id=call.attempts[-1].provider_id if call.attempts else NOBODY,
         tokens_in=usage.input,
         tokens_cached=usage.cached,
         tokens_out=usage.output,
         tokens_reasoning=usage.reasoning,
+        tokens_cache_write=usage.cache_write,
+        images=usage.images,
+        audio_ms=usage.audio_ms,
         cost_nano_usd=settlement.cost_nano_usd,
         price_id=settlement.price_id,
         usage_source=settlement.usage_source,
         dispatched=settlement.dispatched,
+        overrun=settlement.overrun,
+        correction_id=NOBODY,
+        reason="",
+        corrected_by="",
     )
 
 
@@ -179,20 +203,13 @@ def content_row(call: Call, settlement: Settlement) -> Row:
 
 
 def rollup_rows(entries: Iterable[Row]) -> list[Row]:
-    """The sums of these money lines, none above `MAX_SUM`, one row per month, caller and model, sorted by those."""
+    """The sums of these money lines, none above `MAX_SUM`, one row per month, caller, model and provider, sorted by those."""
     sums: dict[tuple[Any, ...], Row] = {}
     for entry in entries:
-        key = (
-            entry.month,
-            entry.tenant_id.int,
-            entry.project_id.int,
-            entry.account_id.int,
-            entry.key_id.int,
-            entry.model,
-        )
+        key = rollup_place(entry)
         row = sums.get(key)
         if row is None:
-            row = sums[key] = _empty_rollup(entry)
+            row = sums[key] = empty_rollup(entry)
         row.requests += 1
         row.tokens_in += entry.tokens_in
         row.tokens_cached += entry.tokens_cached
@@ -207,7 +224,22 @@ def rollup_rows(entries: Iterable[Row]) -> list[Row]:
     return [sums[key] for key in sorted(sums)]
 
 
-def _empty_rollup(entry: Row) -> Row:
+def rollup_place(entry: Any) -> tuple[Any, ...]:
+    """Which sums a money line (a row or a `LedgerEntry`) belongs to: hashed at once, and in the order in which all write them."""
+    return (
+        entry.month,
+        entry.tenant_id.int,
+        entry.project_id.int,
+        entry.account_id.int,
+        entry.key_id.int,
+        entry.model,
+        entry.model_id.int,
+        entry.provider_id.int,
+    )
+
+
+def empty_rollup(entry: Any) -> Row:
+    """The sums that a money line (a row or a `LedgerEntry`) belongs to, all nought."""
     copied = {name: getattr(entry, name) for name in (*_ROLLUP_KEY, *_NAMES)}
     return ROLLUPS.row(**copied, **dict.fromkeys(_SUMS, 0))
 

@@ -8,6 +8,7 @@ row. So there what is new is asked for only if it was not everything, which is t
 # ruff: noqa: S608 - the names put into statements are those of our own models; values are parameters.
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -61,7 +62,7 @@ class Table:
         if not rows:
             return
         if connection.vendor == "postgresql":
-            with _postgres_cursor() as cursor:
+            with postgres_cursor() as cursor:
                 cursor.execute(_postgres_insert(self), [_document(rows)])
         else:
             self._sqlite_insert(rows)
@@ -71,7 +72,7 @@ class Table:
         if not rows:
             return rows
         if connection.vendor == "postgresql":
-            with _postgres_cursor() as cursor:
+            with postgres_cursor() as cursor:
                 cursor.execute(_postgres_insert_new(self), [_document(rows), len(rows)])
                 count, ids = cursor.fetchone() or (0, None)
             new = None if count == len(rows) else set(ids or ())
@@ -82,15 +83,15 @@ class Table:
     def delete(self, month: str, ids: Sequence[UUID]) -> None:
         """Deletes the rows of these calls."""
         with connection.cursor() as cursor:
-            cursor.execute(f"DELETE FROM {self.name} WHERE {_among()}", [month, _ids(ids)])
+            cursor.execute(f"DELETE FROM {self.name} WHERE {_among()}", [month, id_list(ids)])
 
     def present(self, month: str, ids: Sequence[UUID]) -> set[UUID]:
         """Those of these calls that have a row."""
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT request_id FROM {self.name} WHERE {_among()}", [month, _ids(ids)]
+                f"SELECT request_id FROM {self.name} WHERE {_among()}", [month, id_list(ids)]
             )
-            return {_uuid(value) for (value,) in cursor.fetchall()}
+            return {as_uuid(value) for (value,) in cursor.fetchall()}
 
     def _conflict(self, total: str) -> str:
         """What becomes of a row that is there. `total`: the new sum, of a column {0} that is called {1}."""
@@ -125,20 +126,17 @@ class Table:
             if self._sqlite_insert(rows) == len(rows):
                 return None
             cursor.execute(f"SELECT request_id FROM {self.name} WHERE id > %s", [last])
-            return {_uuid(value) for (value,) in cursor.fetchall()}
+            return {as_uuid(value) for (value,) in cursor.fetchall()}
 
     def _flat(self, rows: Iterable[Row]) -> list[Any]:
-        values: list[Any] = []
+        """Column by column: what is done to a cell costs a third of what it does row by row."""
+        columns: list[Sequence[Any]] = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
         uuids, moments = self._columns_of.values()
-        for row in rows:
-            columns = list(msgspec.structs.astuple(row))
-            for i in uuids:
-                if columns[i] is not None:
-                    columns[i] = f"{columns[i].int:032x}"
-            for i in moments:
-                columns[i] = _sqlite_moment(columns[i])
-            values += columns
-        return values
+        for i in uuids:
+            columns[i] = [None if cell is None else _hex(cell.int) for cell in columns[i]]
+        for i in moments:
+            columns[i] = [_sqlite_moment(cell) for cell in columns[i]]
+        return list(itertools.chain.from_iterable(zip(*columns, strict=True)))
 
 
 @lru_cache
@@ -171,7 +169,7 @@ def _postgres_insert_new(table: Table) -> str:
 
 
 @contextlib.contextmanager
-def _postgres_cursor() -> Iterator[psycopg.Cursor[Any]]:
+def postgres_cursor() -> Iterator[psycopg.Cursor[Any]]:
     """A cursor that sends parameters beside the statement; Django's own would quote a whole document into its text."""
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         yield cursor
@@ -187,14 +185,21 @@ def _among() -> str:
     return "month = %s AND request_id IN (SELECT value FROM json_each(%s))"
 
 
-def _ids(ids: Sequence[UUID]) -> str:
+def id_list(ids: Iterable[UUID]) -> str:
+    """Ids as one parameter: PostgreSQL's `%s::uuid[]`, SQLite's `json_each(%s)`."""
     if connection.vendor == "postgresql":
         return f"{{{','.join(value.hex for value in ids)}}}"
     return msgspec.json.encode([value.hex for value in ids]).decode()
 
 
-def _uuid(value: UUID | str) -> UUID:
+def as_uuid(value: UUID | str) -> UUID:
     return value if isinstance(value, UUID) else UUID(hex=value)
+
+
+@lru_cache(maxsize=4096)
+def _hex(number: int) -> str:
+    """Most ids of a batch have been there before."""
+    return f"{number:032x}"
 
 
 def _sqlite_moment(unix_us: int) -> str:

@@ -26,6 +26,22 @@ def tenant_id_of(reference: str) -> UUID | None:
     return Tenant.objects.filter(slug=reference).values_list("id", flat=True).first()
 
 
+def of_tenant(query: Mapping[str, str]) -> Q:
+    """The rows of the tenant that a query names, by id, slug, or the name that was copied into them."""
+    if "tenant" not in query:
+        return Q()
+    tenant_id = tenant_id_of(query["tenant"])
+    return Q(tenant=query["tenant"]) if tenant_id is None else Q(tenant_id=tenant_id)
+
+
+def of_key(query: Mapping[str, str]) -> Q:
+    """The rows of the key that a query names, by id or prefix."""
+    if "key" not in query:
+        return Q()
+    key_id = as_id(query["key"])
+    return Q(key_prefix=query["key"]) if key_id is None else Q(key_id=key_id)
+
+
 def id_or_name(column: str, value: str) -> Q:
     """By the copied id, or by the copied name."""
     identity = as_id(value)

@@ -1,8 +1,8 @@
 """The log: one row per call, and what led to each."""
 
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from django.db.models import Q, QuerySet
 from rest_framework.request import Request
@@ -12,6 +12,7 @@ from gateway.api import filters, paging
 from gateway.api.bodies.calls import log_body, why_card
 from gateway.api.door import AdminView
 from gateway.api.requests import number, query_of
+from providers.models import Price
 from tenants.errors import NotFound
 from usage.models import Attempt, LedgerEntry, RequestLog
 
@@ -37,12 +38,7 @@ _MOST_LINES: Final = 200
 def wanted_by(query: Mapping[str, str]) -> Q:
     """What a list's parameters ask for. Raises `Invalid` for a value that can mean nothing."""
     wanted = filters.period(query) & filters.one_of(query, "kind", _KINDS)
-    if "tenant" in query:
-        tenant_id = filters.tenant_id_of(query["tenant"])
-        wanted &= Q(tenant=query["tenant"]) if tenant_id is None else Q(tenant_id=tenant_id)
-    if "key" in query:
-        key_id = filters.as_id(query["key"])
-        wanted &= Q(key_prefix=query["key"]) if key_id is None else Q(key_id=key_id)
+    wanted &= filters.of_tenant(query) & filters.of_key(query)
     for name in ("project", "account", "provider"):
         if name in query:
             wanted &= filters.id_or_name(name, query[name])
@@ -60,7 +56,7 @@ class LogsView(AdminView):
         return paging.page(found, query, log_body, tie="request_id", counted=False)
 
 
-def call_named(request_id: str) -> RequestLog:
+def call_named(request_id: str, among: "QuerySet[RequestLog] | None" = None) -> RequestLog:
     """The call of that id, the caller's or ours. Callers may repeat theirs: the newest answers. Raises `NotFound`."""
     if not _REQUEST_ID.fullmatch(request_id):
         raise NotFound
@@ -68,7 +64,8 @@ def call_named(request_id: str) -> RequestLog:
     ours = filters.as_id(request_id)
     if ours is not None:
         wanted |= Q(request_id=ours)
-    row = RequestLog.objects.filter(wanted).order_by("-created_at", "-request_id").first()
+    rows = RequestLog.objects.all() if among is None else among
+    row = rows.filter(wanted).order_by("-created_at", "-request_id").first()
     if row is None:
         raise NotFound
     return row
@@ -84,8 +81,21 @@ def lines_of(row: RequestLog) -> "QuerySet[LedgerEntry]":
     return LedgerEntry.objects.filter(**call).order_by("line")[:_MOST_LINES]
 
 
+def price_of(lines: Iterable[LedgerEntry]) -> Price | None:
+    """What the call's own line was charged by, while that price still stands there."""
+    first = next((line for line in lines if line.line == 1), None)
+    if first is None or first.price_id is None:
+        return None
+    return Price.objects.filter(pk=first.price_id).first()
+
+
+def card_of(row: RequestLog) -> dict[str, Any]:
+    """The why-card of a call."""
+    lines = list(lines_of(row))
+    return why_card(row, attempts_of(row), lines, price_of(lines))
+
+
 class LogView(AdminView):
     def get(self, request: Request, request_id: str) -> Response:
         query_of(request)
-        row = call_named(request_id)
-        return Response(why_card(row, attempts_of(row), lines_of(row)))
+        return Response(card_of(call_named(request_id)))

@@ -13,6 +13,7 @@ from gateway.api.requests import fields_of, query_of, tenant_named
 from providers import model_services as services
 from providers.models import Model
 from tenants.errors import NotFound
+from tenants.limit_rules import LIMITS
 
 _FIELDS: Final = (
     "capability",
@@ -22,6 +23,7 @@ _FIELDS: Final = (
     "targets",
     "prices",
     *services.PENDING,
+    *LIMITS,
 )
 _FIXED: Final = ("id", "object", "tenant", "created_at")
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
@@ -87,11 +87,23 @@ def page(
     counted: bool = True,
 ) -> Response:
     """One page of `rows`. `total` is counted for small tables only; null where counting would read them all."""
+    return page_of(rows, query, lambda found: list(map(render, found)), tie=tie, counted=counted)
+
+
+def page_of(
+    rows: "QuerySet[M]",
+    query: Mapping[str, str],
+    render: Callable[[Sequence[M]], list[dict[str, Any]]],
+    *,
+    tie: str = "id",
+    counted: bool = True,
+) -> Response:
+    """The same for bodies that need something looked up for all rows at once."""
     found = cut(rows, query, tie=tie)
     return Response(
         {
             "object": "list",
-            "data": [render(row) for row in found.rows],
+            "data": render(found.rows),
             "has_more": found.next_cursor is not None,
             "next_cursor": found.next_cursor,
             "total": rows.order_by().count() if counted else None,

@@ -15,11 +15,13 @@ from gateway.api.requests import fields_of, flag, query_of, tenant_named
 from providers import credentials, discovery, services
 from providers.models import Provider
 from tenants.errors import NotFound
+from tenants.limit_rules import LIMITS
 
 _FIELDS: Final = (
-    *("name", "base_url", "api_key", "is_active"),
+    *("name", "base_url", "api_key", "is_active", "disconnect_policy"),
     *services.ACCOUNT_FIELDS,
     *services.PENDING,
+    *LIMITS,
 )
 _FIXED: Final = ("id", "object", "kind", "tenant", "has_api_key", "created_at", "health")
 

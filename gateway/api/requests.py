@@ -75,6 +75,14 @@ def number(query: Mapping[str, str], name: str, lowest: int, highest: int) -> in
     return int(value)
 
 
+def owner_of(fields: dict[str, Any]) -> Tenant:
+    """The tenant in which something is to be made, by id or slug; it is taken out of the fields."""
+    tenant = tenant_named("tenant", fields.pop("tenant", None))
+    if tenant is None:
+        raise Invalid.field("tenant", "must be given: its id or slug.")
+    return tenant
+
+
 def tenant_named(field: str, reference: object) -> Tenant | None:
     """The tenant that a body or a query means, by id or slug; null means none. Raises `Invalid` when there is no such."""
     if reference is None:

@@ -2,7 +2,19 @@
 
 from django.urls import URLPattern, path
 
-from gateway.api import audit, auth, keys, logs, models, providers, tenants
+from gateway.api import (
+    analytics,
+    audit,
+    auth,
+    holds,
+    keys,
+    logs,
+    models,
+    projects,
+    providers,
+    tenants,
+    users,
+)
 from gateway.api.door import AdminView
 from gateway.api.permissions import AUDITORS, CHANGERS, ONESELF, PUBLIC, READERS, Access
 
@@ -38,6 +50,17 @@ urlpatterns = [
     _door(f"{_KEY}/rotate", keys.RotateKeyView, POST=CHANGERS),
     _door(f"{_KEY}/revoke", keys.RevokeKeyView, POST=CHANGERS),
     _door(f"{_KEY}/usage", keys.KeyUsageView, GET=READERS),
+    _door("projects", projects.ProjectsView, GET=READERS, POST=CHANGERS),
+    _door(
+        "projects/<uuid:project_id>",
+        projects.ProjectView,
+        GET=READERS,
+        PATCH=CHANGERS,
+        DELETE=CHANGERS,
+    ),
+    _door("users", users.UsersView, GET=READERS, POST=CHANGERS),
+    _door("users/<uuid:user_id>", users.UserView, GET=READERS, PATCH=CHANGERS, DELETE=CHANGERS),
+    _door("users/<uuid:user_id>/top-up", users.TopUpView, POST=CHANGERS),
     _door("providers", providers.ProvidersView, GET=READERS, POST=CHANGERS),
     _door(_PROVIDER, providers.ProviderView, GET=READERS, PATCH=CHANGERS, DELETE=CHANGERS),
     _door(f"{_PROVIDER}/rotate-credential", providers.RotateCredentialView, POST=CHANGERS),
@@ -45,6 +68,12 @@ urlpatterns = [
     _door(f"{_PROVIDER}/import-models", providers.ImportModelsView, POST=CHANGERS),
     _door("models", models.ModelsView, GET=READERS, POST=CHANGERS),
     _door("models/<path:model_id>", models.ModelView, GET=READERS, PATCH=CHANGERS, DELETE=CHANGERS),
+    _door("stats", analytics.StatsView, GET=READERS),
+    _door("analytics/summary", analytics.SummaryView, GET=READERS),
+    _door("analytics/timeseries", analytics.SeriesView, GET=READERS),
+    _door("analytics/models", analytics.ModelsView, GET=READERS),
+    _door("holds", holds.HoldsView, GET=READERS),
+    _door("holds/slices", holds.SlicesView, GET=READERS),
     _door("logs", logs.LogsView, GET=READERS),
     _door("logs/<str:request_id>", logs.LogView, GET=READERS),
     _door("audit", audit.AuditView, GET=AUDITORS),

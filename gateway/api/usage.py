@@ -12,22 +12,23 @@ _EARLIER_MONTHS: Final = 12
 
 
 def key_usage_body(key: APIKey, now: datetime) -> dict[str, Any]:
-    """The running month and up to twelve before it. No budget is enforced yet, so there is none to show, nor a remainder.
+    """The running month and up to twelve before it.
 
-    `cost_usd` is the sum of what had a price; `unpriced_requests` says how many calls it leaves out.
+    `remaining` is of the tokens of the month: what is neither used nor set aside for calls in flight. `cost_usd` is the sum of
+    what had a price; `unpriced_requests` says how many calls it leaves out.
     """
-    standing = spending.standing_of(key.id, now, _EARLIER_MONTHS)
-    running = standing.spent
+    standing = spending.standing_of(key.id, now, _EARLIER_MONTHS, key.limit_set)
+    running, budget = standing.spent, standing.budget("tokens", "month")
     return {
         "key_id": str(key.id),
         "current_period": running.month,
         "tokens_in": running.tokens_in,
         "tokens_out": running.tokens_out,
         "tokens_total": running.tokens,
-        "tokens_budget": None,
-        "remaining": None,
+        "tokens_budget": key.tokens_budget,
+        "remaining": budget.remaining if budget else None,
         "cost_usd": usd(running.cost_nano_usd),
-        "cost_budget_usd": None,
+        "cost_budget_usd": key.cost_budget_usd,
         "held_usd": usd(standing.held.nano_usd),
         "requests_this_month": running.requests,
         "unpriced_requests": running.unpriced_requests,

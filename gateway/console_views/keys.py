@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 
 from gateway.api.usage import key_usage_body
 from gateway.console_views.figures import calls_in_a_day
+from gateway.console_views.limits import limits_panel
 from keys.admin import KeyAdmin, ShownKey, show_once
 from keys.models import APIKey
 from keys.services import Issued, delete_key, revoke_key, rotate_key, update_key
@@ -285,8 +286,10 @@ class KeyPages(KeyAdmin):
     confirmed_actions = (RotateKey, PauseKey, ResumeKey, RevokeKey, DeleteKey)
 
     def detail_context(self, request: HttpRequest, thing: APIKey) -> dict[str, Any]:
+        now = SYSTEM.now()
         return {
             **super().detail_context(request, thing),
-            "use": key_usage_body(thing, SYSTEM.now()),
+            "use": key_usage_body(thing, now),
+            "panel": limits_panel("key", thing, now),
             "calls": calls_in_a_day(key_id=thing.id),
         }

@@ -22,13 +22,7 @@ _COSTS: Final = {"unknown": Q(cost_nano_usd=None), "estimated": Q(usage_source="
 
 
 def _wanted(query: dict[str, str]) -> Q:
-    wanted = filters.period(query)
-    if "tenant" in query:
-        tenant_id = filters.tenant_id_of(query["tenant"])
-        wanted &= Q(tenant=query["tenant"]) if tenant_id is None else Q(tenant_id=tenant_id)
-    if "key" in query:
-        key_id = filters.as_id(query["key"])
-        wanted &= Q(key_prefix=query["key"]) if key_id is None else Q(key_id=key_id)
+    wanted = filters.period(query) & filters.of_tenant(query) & filters.of_key(query)
     if "model" in query:
         wanted &= Q(model=query["model"])
     if "month" in query:

@@ -1,10 +1,10 @@
 """The first page: what is wrong and whose it is, then the figures of the last 24 hours, then the last calls."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -19,28 +19,10 @@ from tenants import roles
 from tenants.clock import SYSTEM
 from tenants.errands import role_of
 from tenants.models import AuditEvent, Tenant
+from usage import analytics
 from usage.models import RequestLog
 
-_DAY: Final = timedelta(days=1)
 _LAST_CALLS: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """The calls since `since`. `unpriced`: how many of them the cost leaves out."""
-
-    since: datetime
-    requests: int
-    errors: int
-    tokens_in: int
-    tokens_cached: int
-    tokens_out: int
-    cost_nano_usd: int
-    unpriced: int
-
-    @property
-    def error_percent(self) -> str:
-        return f"{100 * self.errors / self.requests:.2f}" if self.requests else "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +52,15 @@ class FirstStep:
 def overview_page(request: HttpRequest) -> HttpResponse:
     now = SYSTEM.now()
     counts = _counts(now)
-    day = day_until(now)
+    span = analytics.span_of(analytics.DEFAULT_WINDOW, now)
+    day = analytics.totals(RequestLog.objects.filter(span.within))
     last_calls = list(RequestLog.objects.order_by("-created_at", "-request_id")[:_LAST_CALLS])
     steps = _first_steps(counts, has_calls=bool(last_calls))
     context = {
         "title": "Overview",
+        "since": span.since,
         "day": day,
+        "error_percent": f"{100 * day.error_rate:.2f}" if day.requests else "0",
         "counts": counts,
         "health": _unhealthy(),
         "draining": lifecycle.phase() is not Phase.READY,
@@ -85,22 +70,6 @@ def overview_page(request: HttpRequest) -> HttpResponse:
         "may_change": role_of(request) in roles.CHANGERS,
     }
     return render(request, "console/overview.html", context)
-
-
-def day_until(now: datetime) -> Day:
-    """Sums over the log rows of the 24 hours before `now`: what `GET /v1/admin/logs?since=` lists."""
-    since = now - _DAY
-    sums: dict[str, Any] = RequestLog.objects.filter(created_at__gte=since).aggregate(
-        requests=Count("id"),
-        errors=Count("id", filter=Q(status__gte=400)),
-        tokens_in=Sum("tokens_in", default=0),
-        tokens_cached=Sum("tokens_cached", default=0),
-        tokens_out=Sum("tokens_out", default=0),
-        # Before the sum, which takes the column's name from there on.
-        unpriced=Count("id", filter=Q(cost_nano_usd__isnull=True)),
-        cost_nano_usd=Sum("cost_nano_usd", default=0),
-    )
-    return Day(since, **{name: int(value) for name, value in sums.items()})
 
 
 def _counts(now: datetime) -> Counts:

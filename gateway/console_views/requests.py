@@ -9,21 +9,24 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 
+from gateway import why
 from gateway.api import filters, logs, paging
+from gateway.api.bodies.calls import estimate_of
 from gateway.api.paging import Slice
 from gateway.console_views import lists
 from gateway.console_views.lists import Asked, Filter
 from gateway.console_views.waterfall import waterfall
 from keys.models import APIKey
-from providers.models import Price
+from providers.models import Model, Price
 from providers.prices import price_tag
-from providers.types import Usage
 from tenants import roles
 from tenants.console_parts import Crumb
 from tenants.errands import role_of
 from tenants.errors import Invalid, NotFound
 from usage import pricing
 from usage.models import LedgerEntry, RequestLog
+from usage.records import why_of
+from usage.rerating import usage_of
 
 #: What the console adds to the API's filters.
 _OWN: Final = ("only", "request_id")
@@ -114,11 +117,12 @@ def _sums(rows: Sequence[RequestLog]) -> Sums:
 
 @dataclass(frozen=True, slots=True)
 class CostLine:
-    """Tokens of one kind times their price (nano-USD a million); `exact_usd` is not rounded."""
+    """So much of one kind times its price (nano-USD for `per` of them); `exact_usd` is not rounded."""
 
     name: str
-    tokens: int
+    amount: int
     price: int
+    per: int
     exact_usd: str
 
 
@@ -140,19 +144,44 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
     except NotFound:
         raise Http404 from None
     attempts, entries = list(logs.attempts_of(row)), list(logs.lines_of(row))
+    reasons = why_of(row.why)
+    checks = why.checks_of_row(row, reasons)
     context = {
         "title": row.correlation_id,
         "crumbs": [Crumb("Requests", reverse("console:requests")), Crumb(row.correlation_id)],
         "row": row,
         "attempts": attempts,
         "waterfall": waterfall(row, attempts),
+        "checks": checks,
+        "limits_asked": all(it.outcome != "not asked" for it in checks if it.name == "limits"),
+        "limits": None if reasons is None else why.limits_of(reasons),
+        "candidates": () if reasons is None else reasons.candidates,
         "entries": entries,
+        "estimate": estimate_of(row),
         "maths": _maths_of(entries),
         "net": sum(entry.cost_nano_usd or 0 for entry in entries),
+        "unpriced": _unpriced_model(row) if role_of(request) in roles.CHANGERS else None,
         "key": APIKey.objects.filter(pk=row.key_id).only("id", "name").first(),
         "may_audit": role_of(request) in roles.AUDITORS,
     }
     return render(request, "console/requests/detail.html", context)
+
+
+def _unpriced_model(row: RequestLog) -> Model | None:
+    """The model whose missing price was the reason of a refusal: the tenant's own of that name before the shared one, the exact
+    name before the longest that ends in `*`.
+    """
+    if row.error_code != "model_not_priced":
+        return None
+    fronts = (f"{row.model[:end]}*" for end in range(len(row.model) + 1))
+    found = Model.objects.filter(
+        Q(tenant_id=row.tenant_id) | Q(tenant=None), name__in=[row.model, *fronts]
+    )
+    return max(
+        found,
+        key=lambda it: (it.tenant_id is not None, it.name == row.model, len(it.name)),
+        default=None,
+    )
 
 
 def _maths_of(entries: Sequence[LedgerEntry]) -> CostMaths | None:
@@ -164,22 +193,17 @@ def _maths_of(entries: Sequence[LedgerEntry]) -> CostMaths | None:
     if price is None:
         return None
     tag = price_tag(price)
-    usage = Usage(
-        input=first.tokens_in,
-        cached=first.tokens_cached,
-        output=first.tokens_out,
-        reasoning=first.tokens_reasoning,
-    )
+    usage = usage_of(first)
     lines = [
-        CostLine(part.name, part.tokens, part.price, _exact(part.millionths))
+        CostLine(part.name, part.amount, part.price, part.per, _exact(part.scaled // 3))
         for part in pricing.parts(usage, tag)
-        if part.tokens
+        if part.amount
     ]
     agrees = pricing.cost(usage, tag) == first.cost_nano_usd
     return CostMaths(first, price, lines, tag.per_request, agrees)
 
 
 def _exact(millionths: int) -> str:
-    """Millionths of a nano-USD as USD, to the last digit: `0.0000125`."""
+    """Millionths of a nano-USD as USD, to the last digit: `0.0000125`. Of sound, a third of one may be left out."""
     whole, fraction = divmod(millionths, 10**15)
     return f"{whole}.{fraction:015d}".rstrip("0").rstrip(".")

@@ -1,25 +1,35 @@
 """Tenants, projects and accounts with what the floors above know of them; and what is asked about before it is done to them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django import forms
+from django.contrib import messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from gateway.console_views.figures import calls_in_a_day
+from gateway.console_views.limits import limits_panel
 from keys.admin import counting_live_keys
 from keys.models import APIKey
 from tenants.account_services import delete_account
 from tenants.actor import Actor
 from tenants.admin import AccountAdmin, ProjectAdmin, TenantAdmin
+from tenants.clock import SYSTEM
 from tenants.console import ConfirmedAction
 from tenants.console_forms import HouseForm, TypedForm
 from tenants.console_parts import Fact, Line
-from tenants.models import Tenant
+from tenants.models import Account, Project, Tenant
 from tenants.project_services import delete_project
 from tenants.services import delete_tenant, update_tenant
+from usage import balance_services
+from usage.balance_services import Standing
+from usage.models import Credit
+from usage.money import usd_text
+
+#: Entries of a balance that its account's page shows, the newest first.
+_SHOWN_CREDITS: Final = 50
 
 
 def live_keys(**of: Any) -> int:
@@ -220,6 +230,56 @@ class RemoveAccount(ConfirmedAction):
         return f"The account {self.thing.username} is deleted."
 
 
+class TopUpForm(HouseForm):
+    amount_usd = forms.CharField(
+        label="Amount, USD",
+        max_length=24,
+        help_text="Such as 25 or 0.50.",
+        widget=forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off", "size": "14"}),
+    )
+    note = forms.CharField(
+        label="Note", max_length=256, required=False, help_text="Such as an invoice’s number."
+    )
+
+
+class TopUp(ConfirmedAction):
+    name, label, action = "top-up", "Top up…", "account.topped_up"
+    icon = "i-plus"
+    form_class = TopUpForm
+
+    def heading(self) -> str:
+        return f"Top up {self.thing.username}"
+
+    def button(self) -> str:
+        return "Top up"
+
+    def changes(self) -> Sequence[Line]:
+        return (
+            Line("The balance grows by the amount; its keys can spend it at once.", "i-plus"),
+            Line("One entry, which nobody can change.", "i-lock"),
+            Line("One audit row,", "i-info", "account.topped_up", ", under your name."),
+        )
+
+    def stays(self) -> Sequence[Line]:
+        return (Line("Every entry before it"), Line("Limits and budgets"))
+
+    def facts(self) -> Sequence[Fact]:
+        standing = balance_services.balance_of([self.thing.id])[self.thing.id]
+        return (
+            Fact("Balance", f"${usd_text(standing.balance)}"),
+            Fact("Set aside", f"${usd_text(standing.held)}"),
+            Fact("Live keys", f"{live_keys(account=self.thing):,}"),
+        )
+
+    def act(self, actor: Actor, values: dict[str, Any]) -> Standing:
+        return balance_services.top_up(actor=actor, account_id=self.thing.id, **values)
+
+    def done(self, result: Any) -> HttpResponse:
+        standing: Standing = result
+        messages.success(self.request, f"The balance is ${usd_text(standing.balance)} now.")
+        return HttpResponseRedirect(self.place(result))
+
+
 class TenantPages(TenantAdmin):
     confirmed_actions = (Activate, Deactivate, EndTenant)
 
@@ -233,6 +293,7 @@ class TenantPages(TenantAdmin):
             "accounts": thing.accounts.filter(deleted_at__isnull=True).count(),
             "calls": calls_in_a_day(tenant_id=thing.id),
             "may_add_keys": self.has_add_permission(request),
+            "panel": limits_panel("tenant", thing, SYSTEM.now()),
         }
 
 
@@ -242,18 +303,30 @@ class ProjectPages(ProjectAdmin):
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
         return counting_live_keys(super().get_queryset(request))
 
-    def detail_context(self, request: HttpRequest, thing: Any) -> dict[str, Any]:
-        return _use_of(thing.id, "project")
+    def detail_context(self, request: HttpRequest, thing: Project) -> dict[str, Any]:
+        panel = limits_panel("project", thing, SYSTEM.now())
+        return {**_use_of(thing.id, "project"), "panel": panel}
 
 
 class AccountPages(AccountAdmin):
-    confirmed_actions = (RemoveAccount,)
+    confirmed_actions = (TopUp, RemoveAccount)
+
+    def list_context(self, request: HttpRequest, rows: Sequence[Any]) -> dict[str, Any]:
+        standings = balance_services.balance_of([row.pk for row in rows])
+        return {"rows": [{"it": row, "standing": standings[row.pk]} for row in rows]}
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Any]":
         return counting_live_keys(super().get_queryset(request))
 
-    def detail_context(self, request: HttpRequest, thing: Any) -> dict[str, Any]:
-        return _use_of(thing.id, "account")
+    def detail_context(self, request: HttpRequest, thing: Account) -> dict[str, Any]:
+        credits = Credit.objects.filter(account_id=thing.id).order_by("-created_at", "-id")
+        return {
+            **_use_of(thing.id, "account"),
+            "panel": limits_panel("account", thing, SYSTEM.now()),
+            "standing": balance_services.balance_of([thing.id])[thing.id],
+            "credits": credits[:_SHOWN_CREDITS],
+            "most": _SHOWN_CREDITS,
+        }
 
 
 def _use_of(owner_id: UUID, owner: str) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 A call is counted where its exchange ends, once; the figures are those of its settlement, so they add up to the ledger's.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Final
 
@@ -55,6 +57,10 @@ class Meters:
         self._tries: dict[tuple[str, str], Counter] = {}
         self._limited: dict[tuple[str, str], Counter] = {}
         self._providers: set[str] = set()
+        #: Calls that have ended and are not counted yet: to count many at once costs little more than to count one.
+        self._ended: deque[tuple[str, Settlement, Sequence[Serving]]] = deque()
+        self.count_soon: Callable[[], None] = self.count
+        """Called for the first of them, on the loop's thread; must see to it that `count` is called before long."""
 
     def _make_counters(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -133,11 +139,14 @@ class Meters:
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def answered(self, plane: str, dialect: str, status: int) -> None:
+        self._answers_of(plane, dialect, status).inc()
+
+    def _answers_of(self, plane: str, dialect: str, status: int) -> Counter:
         key = (plane, dialect, status // 100)
         child = self._answers.get(key)
         if child is None:
             child = self._answers[key] = self._requests.labels(plane, dialect, f"{key[2]}xx")
-        child.inc()
+        return child
 
     def refused_by_limit(self, level: str, reason: str) -> None:
         child = self._limited.get((level, reason))
@@ -147,29 +156,48 @@ class Meters:
 
     def settled(self, dialect: str, end: Settlement, tried: Sequence[Serving]) -> None:
         """A call has ended; `tried` are the targets of its attempts, in their order."""
-        self.answered(planes.DATA, dialect, end.status)
-        self._used(end.usage, end.cost_nano_usd)
-        self._request_seconds.observe(end.duration_us / _MICROS)
-        if end.overhead_us is not None:
-            self._overhead_seconds.observe(end.overhead_us / _MICROS)
-        if end.ttfb_us is not None:
-            self._ttfb_seconds.observe(end.ttfb_us / _MICROS)
-        for attempt, serving in zip(end.attempts, tried, strict=False):
-            upstream = serving.upstream
-            name = self._shown(upstream.name) if upstream.tenant_id is None else TENANTS_OWN
-            self._attempted(name, attempt.outcome)
+        is_first = not self._ended
+        self._ended.append((dialect, end, tried))
+        if is_first:
+            self.count_soon()
+
+    def count(self) -> None:
+        """Count the calls that have ended. From any thread."""
+        sums: dict[Counter, float] = defaultdict(float)
+        times: dict[Histogram, list[float]] = defaultdict(list)
+        while self._ended:
+            try:
+                dialect, end, tried = self._ended.popleft()
+            except IndexError:  # another thread took the last one
+                break
+            sums[self._answers_of(planes.DATA, dialect, end.status)] += 1
+            self._add_used(sums, end.usage, end.cost_nano_usd)
+            times[self._request_seconds].append(end.duration_us / _MICROS)
+            if end.overhead_us is not None:
+                times[self._overhead_seconds].append(end.overhead_us / _MICROS)
+            if end.ttfb_us is not None:
+                times[self._ttfb_seconds].append(end.ttfb_us / _MICROS)
+            for attempt, serving in zip(end.attempts, tried, strict=False):
+                upstream = serving.upstream
+                name = self._shown(upstream.name) if upstream.tenant_id is None else TENANTS_OWN
+                sums[self._attempts_of(name, attempt.outcome)] += 1
+        _add(sums)
+        for histogram, seconds in times.items():
+            _observe(histogram, seconds)
 
     def settled_for_the_dead(self, call: Call) -> None:
         """A call that its worker left open when it was killed, as it was settled in the end. What it took, nobody knows."""
         end = call.settlement
         if end is None:
             return
-        self.answered(planes.DATA, call.intent.dialect_in, end.status)
-        self._used(end.usage, end.cost_nano_usd)
+        sums: dict[Counter, float] = defaultdict(float)
+        sums[self._answers_of(planes.DATA, call.intent.dialect_in, end.status)] += 1
+        self._add_used(sums, end.usage, end.cost_nano_usd)
         for attempt in call.attempts:
             # Only names that are known to be the house's own.
             known = attempt.provider in self._providers
-            self._attempted(attempt.provider if known else OTHERS, _UNKNOWN)
+            sums[self._attempts_of(attempt.provider if known else OTHERS, _UNKNOWN)] += 1
+        _add(sums)
 
     def stands(self, holds: int, records: int, lag: float) -> None:
         """How things stand in this worker at this moment."""
@@ -177,23 +205,21 @@ class Meters:
         self._journal_records.set(records)
         self._snapshot_lag.set(lag)
 
-    def _used(self, usage: Usage, cost_nano_usd: int | None) -> None:
-        if usage.input:
-            self._input.inc(usage.input)
-        if usage.cached:
-            self._cached.inc(usage.cached)
-        if usage.output:
-            self._output.inc(usage.output)
-        if usage.reasoning:
-            self._reasoning.inc(usage.reasoning)
+    def _add_used(
+        self, sums: dict[Counter, float], usage: Usage, cost_nano_usd: int | None
+    ) -> None:
+        sums[self._input] += usage.input
+        sums[self._cached] += usage.cached
+        sums[self._output] += usage.output
+        sums[self._reasoning] += usage.reasoning
         if cost_nano_usd:
-            self._cost.inc(cost_nano_usd / _NANOS)
+            sums[self._cost] += cost_nano_usd / _NANOS
 
-    def _attempted(self, provider: str, outcome: str) -> None:
+    def _attempts_of(self, provider: str, outcome: str) -> Counter:
         child = self._tries.get((provider, outcome))
         if child is None:
             child = self._tries[provider, outcome] = self._attempts.labels(provider, outcome)
-        child.inc()
+        return child
 
     def _shown(self, provider: str) -> str:
         if provider not in self._providers:
@@ -201,6 +227,20 @@ class Meters:
                 return OTHERS
             self._providers.add(provider)
         return provider
+
+
+def _add(sums: Mapping[Counter, float]) -> None:
+    for counter, amount in sums.items():
+        if amount:
+            counter.inc(amount)
+
+
+def _observe(histogram: Histogram, values: Sequence[float]) -> None:
+    """What `observe` does for each, at once. By the client's own parts, for it has no way to say it: its version is pinned."""
+    histogram._sum.inc(sum(values))
+    buckets = [bisect_left(histogram._upper_bounds, value) for value in values]
+    for number in set(buckets):
+        histogram._buckets[number].inc(buckets.count(number))
 
 
 @cache

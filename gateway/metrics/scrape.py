@@ -1,4 +1,4 @@
-"""`/metrics`, for those who have the token. Adds up what the workers counted, and asks the database for one number at most."""
+"""`/metrics`, for those who have the token. Adds up what the workers counted, and asks the database for very little."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -15,7 +15,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from gateway.checks import FRESH_SECONDS, Look, Outcome, State, Watch
-from gateway.metrics import shared
+from gateway.metrics import budgets, shared
+from gateway.metrics.meters import meters
 from tenants.models import AuditHead
 from tenants.sealing import Secret
 
@@ -44,7 +45,20 @@ class AuditHeads(Collector):
             )
 
 
-_AUDIT_HEADS: Final = AuditHeads()
+class KeyBudgets(Collector):
+    """How much of its budgets each key has used. Left out while the database is away."""
+
+    def __init__(self) -> None:
+        self._look = Look("key budgets", budgets.look_at_key_budgets)
+        self._watch = Watch(fresh=FRESH_SECONDS)
+
+    def collect(self) -> Iterable[Metric]:
+        (found,) = self._watch.findings([self._look])
+        if found.state is State.OK:
+            yield budgets.family(found.details["ratios"])
+
+
+_OF_THE_DATABASE: Final = (AuditHeads(), KeyBudgets())
 
 
 @require_safe
@@ -75,6 +89,7 @@ def _has_token(request: HttpRequest, token: Secret) -> bool:
 
 def _counted() -> CollectorRegistry:
     """What all workers of this server counted; under another server, what this process did."""
+    meters().count()
     folder = shared.folder()
     if folder is None:
         return REGISTRY
@@ -85,7 +100,8 @@ def _counted() -> CollectorRegistry:
 
 def _asked() -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(_AUDIT_HEADS)
+    for collector in _OF_THE_DATABASE:
+        registry.register(collector)
     return registry
 
 

@@ -1,9 +1,11 @@
 """How an answer of ours is put together: the headers every answer carries, whole answers, the list of models."""
 
 import re
-from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
+
+import msgspec
 
 from gateway.relay import errors
 from gateway.relay.errors import Problem
@@ -14,13 +16,12 @@ from providers.dialects.base import Dialect
 from providers.routing import Serving
 from providers.types import Headers
 from usage import money
-from usage.limits import Lease
+from usage.hands import Lease
 
 _PLAIN: Final = re.compile(r"[!-~]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True, gc=False):
     """What is taken over of the headers of an upstream's answer; everything else stays behind."""
 
     content_type: bytes = b""
@@ -29,10 +30,14 @@ class Told:
 
     @property
     def is_event_stream(self) -> bool:
-        return self.content_type.split(b";", 1)[0].strip().lower() == b"text/event-stream"
+        told = self.content_type
+        return (
+            told == b"text/event-stream"
+            or told.split(b";", 1)[0].strip().lower() == b"text/event-stream"
+        )
 
     def as_json(self) -> "Told":
-        return replace(self, content_type=b"application/json")
+        return Told(b"application/json", self.retry_after, self.request_id)
 
 
 NOTHING_TOLD: Final = Told()
@@ -64,13 +69,21 @@ def labels(
             (b"x-gatehouse-target", _header_text(serving.name)),
             (b"x-gatehouse-attempts", str(tries).encode()),
         ]
-    if lease is not None and lease.limit is not None:
-        headers += errors.limit_headers(
-            lease.limit, lease.remaining or 0, lease.reset_seconds or 0.0
-        )
-    return headers
+    return headers if lease is None else headers + _left(lease)
 
 
+def _left(lease: Lease) -> Headers:
+    """What is left of the tightest limits, of requests and of tokens a minute."""
+    found: Headers = []
+    if lease.limit is not None:
+        found += errors.limit_headers(lease.limit, lease.remaining or 0, lease.reset_seconds or 0.0)
+    if lease.token_limit is not None:
+        left, reset = lease.token_remaining or 0, lease.token_reset_seconds or 0.0
+        found += errors.limit_headers(lease.token_limit, left, reset, b"tokens")
+    return found
+
+
+@lru_cache(maxsize=4096)
 def _header_text(text: str) -> bytes:
     """A name as a header can carry it: as it is, or percent-encoded."""
     return text.encode() if _PLAIN.fullmatch(text) else quote(text, safe="")[:384].encode()

@@ -4,25 +4,26 @@ Every way out of here goes through `_settle`, once, and it is synchronous: nothi
 connection can come between what was used and the record of it.
 """
 
-import logging
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
-from gateway.relay import answers, errors, settling
+from gateway.relay import answers, errors, ordering, settling, using
 from gateway.relay.content import Capture
 from gateway.relay.errors import Problem
-from gateway.relay.ports import Actions, Head, House, Seat
-from gateway.snapshot import Known
-from providers.dialects.base import CallBody, StreamWatcher
-from providers.routing import Plan, Serving
+from gateway.relay.limiting import Limiting, cap_for
+from gateway.relay.ordering import Order
+from gateway.relay.ports import Actions, House, Seat
+from gateway.relay.silent import SilentActions
+from gateway.relay.unheard import MOST_BYTES
+from gateway.relay.using import Used
+from providers.dialects.base import StreamWatcher
+from providers.routing import Serving
 from providers.sse import EventTooLarge
-from providers.types import Headers, UpstreamFailure, UpstreamRequest, Usage
-from tenants.clock import month_of
+from providers.types import Headers, UpstreamFailure, UpstreamRequest
 from tenants.sealing import Secret
-from usage import pricing
-from usage.records import AttemptOutcome, AttemptStarted, Intent, UsageSource
-
-logger = logging.getLogger(__name__)
+from usage.hands import Lease
+from usage.idempotency import Fresh, Keepsake
+from usage.records import AttemptOutcome, AttemptStarted
+from usage.wants import Refused
 
 #: Bytes of an answer that is not a stream; an upstream that sends more is cut off.
 MAX_ANSWER: Final = 64 * 1024 * 1024
@@ -31,27 +32,6 @@ _MAX_ERROR_ANSWER: Final = 1024 * 1024
 _TRY_NEXT: Final = frozenset((429, 502, 503, 504, 529))
 #: What stands in the books for a caller who left before an answer.
 CLIENT_LEFT: Final = 499
-#: Tokens of one call that nothing else bounds: far beyond any model, and a price of thousands of USD still fits the books.
-_MOST_TOKENS: Final = 10**9
-#: Bytes of a whole answer that an estimate looks at.
-_MAX_ESTIMATED: Final = 1024 * 1024
-#: How a try ends that we stopped while the provider was at work.
-_STOPPED_BY_US: Final = frozenset(("cancelled", "revoked", "drained"))
-_FORWARDED: Final = frozenset((b"accept", b"openai-beta"))
-#: Bytes of one such header. Longer ones say nothing, and are more than some providers read.
-_MAX_FORWARDED: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What steps 1 to 5 made of a request. `read_at` is when its body was complete, on the monotonic clock."""
-
-    head: Head
-    known: Known
-    call: CallBody
-    plan: Plan
-    body: bytes
-    read_at: float
 
 
 class Dispatch:
@@ -59,7 +39,9 @@ class Dispatch:
 
     __slots__ = (
         "_actions",
+        "_admitted",
         "_answer",
+        "_asking",
         "_attempt_began",
         "_attempts",
         "_capture",
@@ -67,6 +49,8 @@ class Dispatch:
         "_head_at",
         "_house",
         "_intent",
+        "_keepsake",
+        "_limiting",
         "_order",
         "_overhead",
         "_price",
@@ -76,18 +60,34 @@ class Dispatch:
         "_serving",
         "_started",
         "_status",
+        "_targets",
         "_told",
         "_tries",
+        "_unheard_bytes",
         "_watcher",
     )
 
-    def __init__(self, actions: Actions, house: House, order: Order, seat: Seat) -> None:
+    def __init__(
+        self,
+        actions: Actions,
+        house: House,
+        order: Order,
+        limiting: Limiting,
+        seat: Seat,
+        claim: Fresh | None = None,
+    ) -> None:
+        self._keepsake = Keepsake(claim) if claim else None
         self._actions = actions
         self._house = house
         self._order = order
         self._seat = seat
-        self._price = order.plan.route.price_at(order.head.received_at)
-        self._intent = self._intent_of(order)
+        self._limiting = limiting
+        self._price = limiting.price
+        #: Providers whose limits the call has taken from; and what the last try came to while the next one's are asked.
+        self._admitted = {limiting.targets[0].upstream.id}
+        self._asking: Problem | None = None
+        claimed = self._keepsake.claim if self._keepsake else None
+        self._intent = ordering.intent(order, limiting.bound, seat.lease, claimed)
         key = order.known.content_key
         self._capture = Capture(key, order.known.identity.tenant_id, order.body) if key else None
         self._attempts: list[AttemptOutcome] = []
@@ -104,25 +104,11 @@ class Dispatch:
         self._first_byte_at: float | None = None
         self._overhead: float | None = None
         self._head_at: float | None = None
+        self._targets = limiting.targets
+        #: Bytes that came after the caller had left; None while somebody hears us.
+        self._unheard_bytes: int | None = None
 
     # ------------------------------------------------------------------------------------------------------- 7 journal
-
-    def _intent_of(self, order: Order) -> Intent:
-        head, call = order.head, order.call
-        tokens_in, tokens_out = _bound(call, order.plan)
-        return Intent(
-            month=month_of(head.received_at),
-            request_id=head.request_id,
-            correlation_id=head.correlation_id,
-            received_at=head.received_at,
-            caller=order.known.caller,
-            model=call.model,
-            dialect_in=head.endpoint.dialect.NAME,
-            stream=call.stream,
-            hold_tokens=tokens_in + tokens_out,
-            hold_nano_usd=pricing.bound(tokens_in, tokens_out, self._price) if self._price else 0,
-            prompt_estimate=call.prompt_estimate,
-        )
 
     def intend(self) -> None:
         """From here on the call exists, whatever happens to this process. Raises `JournalUnavailable`."""
@@ -153,11 +139,12 @@ class Dispatch:
 
     def _try_next(self, problem: Problem) -> None:
         """Try the next target; when there is none left, `problem` is what the last one came to."""
-        targets = self._order.plan.targets
-        if self._tries >= len(targets):
+        if not self._may_try_next():
             self._fail(problem)
             return
-        serving, n = targets[self._tries], self._tries + 1
+        serving, n = self._targets[self._tries], self._tries + 1
+        if not self._is_admitted(serving, problem):
+            return
         try:
             request = self._translate(serving, n)
             self._journal_attempt(serving, n)
@@ -172,25 +159,51 @@ class Dispatch:
         self._attempt_began = self._house.clock.monotonic()
         self._actions.connect(serving.upstream, request)
 
+    def _is_admitted(self, serving: Serving, problem: Problem) -> bool:
+        """Whether the call may go on to this target's provider at once. If not, its limits are asked, and `taken` goes on."""
+        if serving.upstream.id in self._admitted:
+            return True
+        try:
+            want = self._limiting.want_of(serving)
+        except errors.Refusal:
+            self._skip(serving, problem)
+            return False
+        if want is None:
+            return True
+        self._asking = problem
+        self._actions.take(want)
+        return False
+
+    def taken(self, outcome: Lease | Refused) -> None:
+        """The limits of the next target's provider have an answer: it is tried, or passed over."""
+        problem, self._asking = self._asking, None
+        if problem is None or self._seat.is_over:
+            if isinstance(outcome, Lease):
+                outcome.release()
+            return
+        serving = self._targets[self._tries]
+        if isinstance(outcome, Refused):
+            self._skip(serving, problem)
+            return
+        if self._seat.lease is not None:
+            self._seat.lease.absorb(outcome)
+        self._admitted.add(serving.upstream.id)
+        self._try_next(problem)
+
+    def _skip(self, serving: Serving, problem: Problem) -> None:
+        """Passes over every target of a provider that allows nothing more."""
+        tried, rest = self._targets[: self._tries], self._targets[self._tries :]
+        its = serving.upstream.id
+        self._targets = tried + tuple(each for each in rest if each.upstream.id != its)
+        self._try_next(problem)
+
+    def _may_try_next(self) -> bool:
+        return self._tries < len(self._targets) and self._unheard_bytes is None
+
     def _translate(self, serving: Serving, n: int) -> UpstreamRequest:
-        order, upstream = self._order, serving.upstream
-        dialect = upstream.dialect
-        self._secret = upstream.open_credential()
-        forwarded = [
-            (name, value)
-            for name, value in order.head.headers
-            if name in _FORWARDED and len(value) <= _MAX_FORWARDED
-        ]
-        attempt_id = f"{order.head.request_id.hex}-{n}"
-        return UpstreamRequest(
-            origin=upstream.origin,
-            method=b"POST",
-            path=dialect.request_path(upstream, order.head.endpoint.operation or "", serving.name),
-            headers=dialect.headers(self._secret, attempt_id, forwarded),
-            body=dialect.write_request(order.call, serving.name),
-            pool_key=upstream.pool_key,
-            timeouts=self._house.timeouts,
-        )
+        self._secret = serving.upstream.open_credential()
+        cap = cap_for(self._limiting, serving.upstream)
+        return ordering.request(self._order, serving, n, self._secret, cap, self._house.timeouts)
 
     def upstream_sent(self, waited: float) -> None:
         self._sent = True
@@ -201,11 +214,13 @@ class Dispatch:
     # ------------------------------------------------------------------------------------------------------- 10 return
 
     def upstream_head(self, status: int, headers: Headers) -> None:
-        self._head_at = self._house.clock.monotonic()
-        if status in _TRY_NEXT and self._tries < len(self._order.plan.targets):
+        now = self._head_at = self._house.clock.monotonic()
+        if status in errors.REFUSED_US and self._serving is not None:
+            self._house.cooling.refused(self._serving.upstream, now)
+        if (status in _TRY_NEXT or status in errors.REFUSED_US) and self._may_try_next():
             self._actions.abort_upstream()
             self._end_attempt("upstream_status", status)
-            self._try_next(errors.UPSTREAM_ERROR)
+            self._try_next(errors.of_upstream_status(status))
             return
         self._status = status
         self._told = answers.told(headers)
@@ -217,6 +232,11 @@ class Dispatch:
     def upstream_bytes(self, data: bytes) -> None:
         if self._first_byte_at is None:
             self._first_byte_at = self._house.clock.monotonic()
+        if self._unheard_bytes is not None:
+            self._unheard_bytes += len(data)
+            if self._unheard_bytes > MOST_BYTES:
+                self.give_up()
+                return
         if self._watcher is not None:
             self._stream(self._watcher, data)
             return
@@ -242,8 +262,7 @@ class Dispatch:
 
     def _end_stream(self, out: bytes) -> None:
         """Relay the last of a stream, its own end mark. Clients stop reading there, so it is settled before that leaves us."""
-        if self._capture is not None:
-            self._capture.add(out)
+        self._keep(out)
         self._end_attempt("ok", self._status)
         self._settle(self._status, None)
         self._actions.relay(out)
@@ -274,8 +293,7 @@ class Dispatch:
             self._fail(errors.UPSTREAM_ERROR)
             return
         self._end_attempt("ok", status)
-        if self._capture is not None:
-            self._capture.add(body)
+        self._keep(body)
         # What it says of itself is not believed: it is an object, and a browser is not to take it for a page.
         self._told = self._told.as_json()
         cost = self._settle(status, None)
@@ -331,12 +349,14 @@ class Dispatch:
         self._actions.start(self._status, headers)
 
     def _labels(self) -> Headers:
-        return answers.labels(self._order.head, self._serving, self._tries, self._seat.lease)
+        labels = answers.labels(self._order.head, self._serving, self._tries, self._seat.lease)
+        if self._limiting.is_clamped:
+            labels.append((b"x-gatehouse-max-tokens", str(self._limiting.output_cap).encode()))
+        return labels
 
     def _relay(self, out: bytes) -> None:
         if out:
-            if self._capture is not None:
-                self._capture.add(out)
+            self._keep(out)
             self._actions.relay(out)
 
     # ---------------------------------------------------------------------------------------- ends, asked for or not
@@ -345,6 +365,30 @@ class Dispatch:
         self._actions.abort_upstream()
         self._end_attempt("cancelled", self._status or None)
         self._settle(CLIENT_LEFT, "client_gone")
+
+    def is_read_on(self) -> bool:
+        """Of a call whose caller has left: whether the upstream is read on to its usage all the same. `Actions.cut` follows."""
+        if self._unheard_bytes is not None:
+            return True
+        is_open = self._sent and len(self._attempts) < self._tries
+        if not is_open or self._serving is None or not self._serving.upstream.drains:
+            return False
+        unheard = self._house.unheard
+        if not unheard.admit(self, self._house.clock.monotonic()):
+            return False
+        self._unheard_bytes = 0
+        edge = self._actions
+        # Everything but what is said to the caller goes on as it would; at the end the edge lets go.
+        self._actions = cast("Actions", SilentActions(edge, lambda: unheard.forget(self)))
+        edge.read_on()
+        return True
+
+    def give_up(self) -> None:
+        """Nobody hears the call, and it has taken too long or brought too much: it ends here."""
+        try:
+            self.client_gone()
+        finally:
+            self._actions.finish()
 
     def break_off(self, problem: Problem, outcome: str, event: bytes | None = None) -> None:
         """End a call that an upstream may still be answering: one error event (`event` or the problem's) in a stream, else a
@@ -384,75 +428,63 @@ class Dispatch:
 
     def _settle(self, status: int, error_code: str | None) -> int | None:
         """Write the settlement down; the call is over. Gives the cost in nano-USD, None if no price is known."""
-        usage, source = self._used()
+        if self._unheard_bytes is not None:
+            status, error_code = CLIENT_LEFT, "client_gone"
+        came_to = self._used()
         overhead = self._overhead_so_far()
         ending = settling.Ending(
             settled_at=self._house.clock.unix_us(),
             status=status,
             error_code=error_code,
-            usage=usage,
-            source=source,
+            usage=came_to.usage,
+            source=came_to.source,
+            overrun=came_to.overrun,
             duration_us=self._micros_since(self._order.head.began),
             ttfb_us=self._first_byte_after(self._order.read_at),
             overhead_us=None if overhead is None else round(overhead * 1_000_000),
             attempts=self._attempts,
             content=self._capture.sealed(self._intent.request_id) if self._capture else None,
+            replay=self._answer_for_repetitions(),
         )
         record = settling.settlement(self._intent, ending, self._price)
         try:
             self._actions.append(record)
         finally:
             self._seat.is_over = True
-        targets = self._order.plan.targets
+        if self._seat.lease is not None:
+            used = record.usage
+            self._seat.lease.settle(used.input + used.output, record.cost_nano_usd or 0)
+        targets = self._targets
         self._house.meters.settled(self._intent.dialect_in, record, targets)
         return record.cost_nano_usd
 
-    def _used(self) -> tuple[Usage, UsageSource]:
-        """What the call came to: the provider's word; else, if it was at work, an estimate; else nothing."""
-        if not self._attempts:
-            return Usage(), "none"
-        order, outcome = self._order, self._attempts[-1].outcome
-        if self._watcher is not None:
-            if self._watcher.usage is not None:
-                return self._believed(self._watcher.usage), "provider"
-            return _estimated(order.call, self._watcher.estimate_output()), "estimated"
-        if outcome == "no_answer":
-            return Usage(), "none"
-        answered = 200 <= self._status < 300
-        body = bytes(self._answer)
-        dialect = order.head.endpoint.dialect
-        if answered and outcome == "ok":
-            usage = dialect.read_usage(body)
-            if usage is not None:
-                return self._believed(usage), "provider"
-        if answered or (self._sent and outcome in _STOPPED_BY_US):
-            # The provider was at work for this caller; leaving early does not make that free.
-            has_output = body and order.head.endpoint.operation != "embedding"
-            output = dialect.estimate_output_of(body[:_MAX_ESTIMATED]) if has_output else 0
-            return _estimated(order.call, output), "estimated"
-        return Usage(), "none"
+    def _keep(self, data: bytes) -> None:
+        if self._capture is not None:
+            self._capture.add(data)
+        if self._keepsake is not None:
+            self._keepsake.add(data)
 
-    def _believed(self, usage: Usage) -> Usage:
-        """A provider's figures within what this call could use at most: a lie must not fill anybody's books."""
-        tokens_in, tokens_out = _bound(self._order.call, self._order.plan)
-        within_in = max(tokens_in, self._order.plan.route.context_window or _MOST_TOKENS)
-        within = Usage(
-            input=min(usage.input, within_in),
-            cached=usage.cached,
-            output=min(usage.output, tokens_out or _MOST_TOKENS),
-            reasoning=usage.reasoning,
+    def _answer_for_repetitions(self) -> bytes | None:
+        """Of a call with an Idempotency-Key the answer, if it is good and whole."""
+        if self._keepsake is None or not self._attempts or self._attempts[-1].outcome != "ok":
+            return None
+        return self._keepsake.sealed(self._status, self._told.content_type)
+
+    def _used(self) -> Used:
+        if not self._attempts:
+            return using.NOTHING
+        order = self._order
+        seen = using.Seen(
+            endpoint=order.head.endpoint,
+            call=order.call,
+            outcome=self._attempts[-1].outcome,
+            status=self._status,
+            sent=self._sent,
+            answer=bytes(self._answer),
+            watcher=self._watcher,
+            most=(self._limiting.bound.tokens_in, self._limiting.bound.tokens_out),
         )
-        if (within.input, within.output) != (usage.input, usage.output):
-            logger.warning(
-                "Provider %s reported %d and %d tokens for a call that could use %d and %d at most.",
-                self._serving.upstream.id if self._serving else None,
-                usage.input,
-                usage.output,
-                within.input,
-                within.output,
-                extra={"request_id": self._intent.correlation_id},
-            )
-        return within
+        return using.used(seen, self._serving, self._intent.correlation_id)
 
     def _overhead_so_far(self) -> float | None:
         """Seconds that were ours: before the request was out, and since there was an answer that the caller has not got."""
@@ -466,17 +498,3 @@ class Dispatch:
 
     def _micros_since(self, moment: float) -> int:
         return round((self._house.clock.monotonic() - moment) * 1_000_000)
-
-
-def _estimated(call: CallBody, output: int) -> Usage:
-    return Usage(input=call.prompt_estimate, output=output)
-
-
-def _bound(call: CallBody, plan: Plan) -> tuple[int, int]:
-    """(input, output) tokens that the call cannot pass, as far as the model is known; 0 where nothing bounds it."""
-    window = plan.route.context_window
-    tokens_in = call.size if window is None else min(call.size, window)
-    if not call.text_only and window is not None:
-        tokens_in = window
-    tokens_out = call.n * (call.output_cap or plan.route.max_output_tokens or 0)
-    return min(tokens_in, _MOST_TOKENS), min(tokens_out, _MOST_TOKENS)

@@ -9,25 +9,16 @@ task: the exchange settles in the callback that ends it, and whoever cancels the
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Final, cast
-from uuid import UUID
 
 from django.conf import settings
 
 from gateway import context
+from gateway.relay.carrier import Carrier
 from gateway.relay.endpoints import Endpoint
-from gateway.relay.exchange import Exchange
 from gateway.relay.relay import Relay
-from gateway.snapshot import Found
-from providers.routing import Upstream
-from providers.types import FailureKind, Headers, UpstreamFailure, UpstreamRequest
-from providers.upstreams import UpstreamCall
-from usage.limits import Level
-from usage.records import Record
-
-logger = logging.getLogger(__name__)
+from providers.types import Headers
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -43,17 +34,14 @@ _WRITE_IDLE: Final = 30.0
 #: A body must come at this many bytes a second, once it has had this many seconds.
 _BODY_RATE: Final = 1024
 _BODY_GRACE: Final = 10.0
-#: Seconds for an upstream to end an answer that is complete.
-_LAST_WORD: Final = 1.0
 #: Seconds for which a body that nobody wants is read after its refusal.
 _LINGER: Final = 5.0
 
 
-class Conversation:
-    """One call: the exchange's `Actions`, and the transport's receiver."""
+class Conversation(Carrier):
+    """One call towards a caller who is two functions."""
 
     __slots__ = (
-        "__weakref__",
         "_body_limit",
         "_body_read",
         "_buffered",
@@ -63,16 +51,13 @@ class Conversation:
         "_out",
         "_paused",
         "_receive",
-        "_relay",
         "_send",
         "_task",
-        "_upstream",
         "_wake",
-        "exchange",
     )
 
     def __init__(self, relay: Relay, receive: Receive, send: Send) -> None:
-        self._relay = relay
+        super().__init__(relay)
         self._receive = receive
         self._send = send
         self._loop = asyncio.get_running_loop()
@@ -82,10 +67,8 @@ class Conversation:
         self._finished = False
         self._body_limit: int | None = None
         self._body_read = False
-        self._upstream: UpstreamCall | None = None
         self._wake: asyncio.Future[None] | None = None
         self._busy_since: float | None = None
-        self.exchange = Exchange(self, relay.house)
 
     # --- the task -----------------------------------------------------------------------------------------------------
 
@@ -119,21 +102,17 @@ class Conversation:
         finally:
             if watcher is not None:
                 watcher.cancel()
-            self._relay.live.discard(self)
-            # Cancelled by the server, or broken: whatever the reason, the call is settled before the task is gone.
-            try:
-                self.exchange.client_gone()
-            finally:
-                self.exchange.leave()
-                self._let_go_of_upstream()
+            self._depart()
 
-    def _let_go_of_upstream(self) -> None:
-        """An upstream that said its last word may still hold the connection; it gets a moment to end the answer, so that the
-        connection can be used again.
+    def _depart(self) -> None:
+        """Cancelled by the server, or broken: whatever the reason, the call is settled before the task is gone; unless it is
+        read on.
         """
-        if self._upstream is not None:
-            self._upstream.resume()
-            self._loop.call_later(_LAST_WORD, self._upstream.abort)
+        try:
+            self.exchange.client_gone()
+        finally:
+            if not self.is_unheard:
+                self._leave()
 
     async def _read_body(self, limit: int, headers: Headers) -> None:
         if _announced(headers) > limit:
@@ -212,48 +191,9 @@ class Conversation:
 
     # --- what the exchange asks for -----------------------------------------------------------------------------------
 
-    def lookup(self, fingerprint: bytes) -> None:
-        relay = self._relay
-        relay.watch.look()
-        found = relay.snapshot.find(fingerprint)
-        if found is not None:
-            self.exchange.identified(found)
-        else:
-            relay.snapshot.load(fingerprint, self._found)
-
-    def _found(self, found: Found) -> None:
-        self.exchange.identified(found)
-        self._awaken()
-
     def read_body(self, limit: int) -> None:
         self._body_limit = limit
-
-    def take(self, levels: tuple[Level, ...]) -> None:
-        self.exchange.taken(self._relay.limits.take(levels, self._relay.house.clock.monotonic()))
-
-    def append(self, record: Record) -> None:
-        self._relay.journal.append(record)
-
-    def connect(self, upstream: Upstream, request: UpstreamRequest) -> None:
-        self._upstream = None
-        try:
-            self._upstream = self._relay.upstreams.of(upstream).send(request, self)
-        except ValueError:
-            logger.exception(
-                "A request could not be written for provider %s.",
-                upstream.id,
-                extra=self.exchange.named,
-            )
-            failure = UpstreamFailure(FailureKind.PROTOCOL, nothing_sent=True)
-            self._loop.call_soon(self.upstream_failed, failure)
-
-    def abort_upstream(self) -> None:
-        if self._upstream is not None:
-            self._upstream.abort()
-            self._upstream = None
-
-    def unreadable(self, upstream: Upstream) -> None:
-        self._relay.report_unreadable(upstream)
+        self._awaken()
 
     def start(self, status: int, headers: Headers) -> None:
         self._put({"type": "http.response.start", "status": status, "headers": headers})
@@ -278,52 +218,29 @@ class Conversation:
         self._finished = True
         self._out.clear()
         self._awaken()
+        if self.is_unheard:
+            self.is_unheard = False
+            if self._task.done():
+                self._leave()
+
+    def read_on(self) -> None:
+        self._finished = True
+        self._out.clear()
+        self._busy_since = None
+        self._paused = False
+        super().read_on()
+        self._awaken()
 
     def _put(self, message: Message) -> None:
         self._out.append(message)
         self._awaken()
 
-    # --- what the upstream answers ------------------------------------------------------------------------------------
-
-    def upstream_sent(self) -> None:
-        # Sent before `send` returned: on a connection that was at hand, so nothing was waited for.
-        self.exchange.upstream_sent(self._upstream.waited() if self._upstream else 0.0)
-
-    def upstream_head(self, status: int, headers: Headers) -> None:
-        with self._unbroken():
-            self.exchange.upstream_head(status, headers)
-
-    def upstream_bytes(self, data: bytes) -> None:
-        with self._unbroken():
-            self.exchange.upstream_bytes(data)
-
-    def upstream_end(self) -> None:
-        self._upstream = None
-        with self._unbroken():
-            self.exchange.upstream_end()
-
-    def upstream_failed(self, failure: UpstreamFailure) -> None:
-        self._upstream = None
-        with self._unbroken():
-            self.exchange.upstream_failed(failure)
-
-    @contextlib.contextmanager
-    def _unbroken(self) -> Iterator[None]:
-        """These come from the event loop, not from our task: a fault would be nobody's, and the call would wait for ever."""
-        try:
-            yield
-        except Exception:
-            logger.exception("A call broke while its upstream answered.", extra=self.exchange.named)
-            self._task.cancel()
-
     # --- what happens to the worker -----------------------------------------------------------------------------------
 
-    def concerns(self, keys: set[UUID], tenants: set[UUID]) -> bool:
-        """Whether a change of these keys or tenants may end this call."""
-        known = self.exchange.known
-        return known is not None and (
-            known.identity.key_id in keys or known.identity.tenant_id in tenants
-        )
+    def broke(self) -> None:
+        self._task.cancel()
+        if self.is_unheard:
+            self.cut()
 
     def is_stuck(self) -> bool:
         """Whether the caller has taken nothing of the answer for too long."""
@@ -333,11 +250,6 @@ class Conversation:
     def abandon(self) -> None:
         """End the task of a caller who does not read; that settles the call and closes the connection."""
         self._task.cancel()
-
-    def has_expired(self, now_us: int) -> bool:
-        known = self.exchange.known
-        ends = known.identity.ends_at if known is not None else None
-        return ends is not None and ends <= now_us
 
 
 def _pieces(message: Message) -> Iterator[Message]:
@@ -373,7 +285,4 @@ def _address(scope: Message, headers: Headers) -> str:
     peer = client[0] if client else ""
     if not settings.TRUSTED_PROXIES and ":" not in peer:
         return peer
-    forwarded = ",".join(
-        value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"
-    )
-    return context.client_address(peer, forwarded, settings.TRUSTED_PROXIES)
+    return context.address_behind(peer, headers, settings.TRUSTED_PROXIES)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from providers.dialects import openai
 from providers.dialects.base import Dialect
@@ -35,6 +36,33 @@ _TABLE: Final[dict[tuple[str, str], Endpoint]] = {
 #: Azure's clients name the model behind this, with every `/` that is in its name.
 DEPLOYMENTS: Final = "/openai/deployments/"
 _MODEL_PREFIXES: Final = tuple(f"{base}/models/" for base in BASES)
+
+
+#: The lines that a request to one of these usually begins with.
+_LINES: Final = {
+    f"{method} {path} HTTP/1.1".encode(): (endpoint, "")
+    for (method, path), endpoint in _TABLE.items()
+}
+_METHODS: Final = frozenset((b"GET", b"POST"))
+
+
+def on_line(line: bytes) -> tuple[Endpoint, str] | None:
+    """What `find` finds for a request line, without its end. None also for what only looks like one."""
+    usual = _LINES.get(line)
+    if usual is not None:
+        return usual
+    parts = line.split(b" ")
+    if len(parts) != 3 or parts[0] not in _METHODS or parts[2] != b"HTTP/1.1":
+        return None
+    path = parts[1].partition(b"?")[0]
+    if not path.startswith(b"/"):
+        return None
+    return find(parts[0].decode(), unquote_to_bytes(path).decode("utf-8", "replace"))
+
+
+def may_begin(line: bytes) -> bool:
+    """Whether what has come of a request line may become one of these."""
+    return b"POST /".startswith(line[:6]) or b"GET /".startswith(line[:5])
 
 
 def find(method: str, path: str) -> tuple[Endpoint, str] | None:

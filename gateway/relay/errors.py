@@ -3,6 +3,7 @@
 A problem is one row of the contract's table: status, code, and one sentence that helps whoever reads it.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,8 +13,9 @@ from providers.dialects.base import Dialect
 from providers.dialects.body import BadBody, UnusableCredential
 from providers.errors import CredentialUnreadable
 from providers.types import FailureKind, Headers, UpstreamFailure
+from tenants.clock import from_unix_us
 from usage.journal import JournalUnavailable
-from usage.limits import Refused
+from usage.wants import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,12 @@ NO_LEDGER: Final = Problem(
     503,
     "ledger_unavailable",
     "The call could not be recorded, so it was not made; try again.",
+    headers=_SOON,
+)
+NO_BALANCE: Final = Problem(
+    503,
+    "ledger_unavailable",
+    "The budget could not be asked, so the call was not made; try again.",
     headers=_SOON,
 )
 UNREADABLE: Final = Problem(
@@ -149,30 +157,91 @@ def of_credential(fault: CredentialError) -> Problem:
     return MISSING_KEY if isinstance(fault, MissingCredential) else INVALID_KEY
 
 
-def of_limit(refused: Refused) -> Problem:
-    """429 with everything that a client needs to come back at the right time."""
-    what = "requests at once" if refused.reason == "concurrency" else "requests a minute"
-    headers: Headers = [(b"retry-after", str(max(1, refused.retry_after)).encode())]
-    if refused.reason == "requests":
-        headers += limit_headers(refused.limit, 0, refused.reset_seconds)
+_REQUESTS: Final = {
+    "requests": "requests",
+    "daily": "requests a day",
+    "tokens": "tokens a minute",
+    "concurrency": "requests at once",
+}
+_WINDOWS: Final = {"day": "today", "month": "this month", "total": "in all"}
+
+
+def of_limit(refused: Refused, fitting: int = 0) -> Problem:
+    """Everything that a client needs to come back at the right time, or not at all. `fitting`: the output cap with which the
+    call would fit its budget.
+    """
+    if refused.reason in _REQUESTS:
+        return _of_rate(refused)
+    if refused.reason == "overloaded":
+        return OVERLOADED
+    if refused.reason == "ledger_unavailable":
+        return NO_BALANCE
+    if refused.reason == "budget_held":
+        return Problem(
+            429,
+            "budget_held",
+            f"Calls in flight hold what is left of the budget of this {refused.level}; try again in a moment.",
+            headers=[(b"retry-after", b"1")],
+        )
+    return _of_budget(refused, fitting)
+
+
+def _of_rate(refused: Refused) -> Problem:
+    what = _REQUESTS[refused.reason]
+    retry_after = max(1, math.ceil(refused.retry_after or 1))
+    headers: Headers = [(b"retry-after", str(retry_after).encode())]
+    if refused.reason != "concurrency":
+        of = b"tokens" if refused.reason == "tokens" else b"requests"
+        reset = refused.reset_seconds
+        headers += limit_headers(refused.limit, refused.remaining, reset, of)
     return Problem(
         429,
         "rate_limit_exceeded",
-        f"The limit of {refused.limit} {what} of this {refused.level_kind} is reached.",
+        f"The limit of {refused.limit} {what} of this {refused.level} is reached; try again in {retry_after} s.",
         headers=headers,
     )
 
 
-def limit_headers(limit: int, remaining: int, reset_seconds: float) -> Headers:
+def _of_budget(refused: Refused, fitting: int) -> Problem:
+    """Final for this period: no client should try the same again."""
+    headers: Headers = [(b"x-should-retry", b"false")]
+    if refused.reset_at is not None:
+        ends = from_unix_us(refused.reset_at).strftime("%Y-%m-%dT%H:%M:%SZ")
+        headers.append((b"x-gatehouse-reset", ends.encode()))
+    if refused.reason == "balance_exhausted":
+        message = "The balance of this account does not cover the call."
+    else:
+        kind = refused.window.partition(":")[0]
+        when = _WINDOWS.get(kind, "")
+        message = f"The budget of this {refused.level} for {when} does not cover the call."
+        message = message.replace("for in all", "in all")
+    if fitting:
+        message += f" With max_tokens of at most {fitting} it would fit."
+    return Problem(402, refused.reason, message, headers=headers)
+
+
+def model_not_priced(name: str) -> Problem:
+    return Problem(
+        400,
+        "model_not_priced",
+        f"The model `{_shown(name)}` has no price, and this key's use of money is limited; an operator must set the price.",
+        "model",
+    )
+
+
+def limit_headers(
+    limit: int, remaining: int, reset_seconds: float, of: bytes = b"requests"
+) -> Headers:
     return [
-        (b"x-ratelimit-limit-requests", str(limit).encode()),
-        (b"x-ratelimit-remaining-requests", str(remaining).encode()),
-        (b"x-ratelimit-reset-requests", duration_text(reset_seconds)),
+        (b"x-ratelimit-limit-" + of, str(limit).encode()),
+        (b"x-ratelimit-remaining-" + of, str(remaining).encode()),
+        (b"x-ratelimit-reset-" + of, duration_text(reset_seconds)),
     ]
 
 
 def duration_text(seconds: float) -> bytes:
     """OpenAI's way of writing a duration: `6m0s`, `1.5s`, `20ms`."""
+    seconds = round(seconds, 3)
     if seconds < 1:
         return f"{max(0, round(seconds * 1000))}ms".encode()
     minutes, rest = divmod(seconds, 60)
@@ -194,7 +263,7 @@ def of_failure(failure: UpstreamFailure) -> Problem:
 
 #: An upstream's answers that are the caller's business as they are. Its 401, 402, 403, 407 and redirects are ours.
 PASSED: Final = frozenset((400, 404, 408, 409, 413, 415, 422, 429))
-_REFUSED_US: Final = frozenset((401, 402, 403, 407))
+REFUSED_US: Final = frozenset((401, 402, 403, 407))
 
 
 def passes(status: int) -> bool:
@@ -204,7 +273,7 @@ def passes(status: int) -> bool:
 def of_upstream_status(status: int) -> Problem:
     """502 for an answer that says nothing about the caller's request."""
     seen: Headers = [(b"x-gatehouse-upstream-status", str(status).encode())]
-    if status in _REFUSED_US or 300 <= status < 400:
+    if status in REFUSED_US or 300 <= status < 400:
         return Problem(
             502,
             "upstream_refused_us",

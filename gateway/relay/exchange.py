@@ -7,7 +7,7 @@ actions, so two edges can drive it and a test can run it without either.
     3  read       body, decoded once → model, stream, caps                           400, 413, 415
     4  authorise  identity + model + kind + address → yes                            403
     5  route      model → ordered targets                                            404, 503
-    6  limit      one all-or-nothing take over every level → lease                   429
+    6  limit      one all-or-nothing take over every level → lease                   400, 402, 429, 503
     -- from here on a call exists, and it is a `Dispatch` (dispatch.py) --
     7  journal    the intent, then each attempt, before a byte goes upstream         503
     8  translate  values keep their bytes → the upstream's request                   503
@@ -18,13 +18,17 @@ actions, so two edges can drive it and a test can run it without either.
 Time limits of the upstream's side are the transport's, which reports them as failures.
 """
 
-from uuid import uuid4
+from collections.abc import Sequence
 
 from gateway.metrics import planes
-from gateway.relay import answers, errors
-from gateway.relay.dispatch import CLIENT_LEFT, Dispatch, Order
+from gateway.relay import answers, errors, explain, once, reasons
+from gateway.relay.claims import Unclaimable
+from gateway.relay.dispatch import CLIENT_LEFT, Dispatch
 from gateway.relay.endpoints import Endpoint
 from gateway.relay.errors import Problem, Refusal
+from gateway.relay.ids import new_id
+from gateway.relay.limiting import Limiting
+from gateway.relay.ordering import Order
 from gateway.relay.ports import Actions, Head, House, Seat
 from gateway.snapshot import Found, Known, Unknown, Unlookable
 from keys.chain import CredentialError
@@ -33,9 +37,12 @@ from providers.dialects.base import CallBody
 from providers.routing import Plan
 from providers.types import Headers, UpstreamFailure
 from tenants.clock import month_of
+from usage.hands import Lease
+from usage.idempotency import Answer, Fresh, Outcome
 from usage.journal import JournalUnavailable
-from usage.limits import Lease, Refused
 from usage.records import Refusal as RefusalRecord
+from usage.records import Why
+from usage.wants import Refused, Told, Want
 
 
 class Exchange:
@@ -44,9 +51,14 @@ class Exchange:
     __slots__ = (
         "_actions",
         "_call",
+        "_claim",
         "_dispatch",
         "_head",
         "_house",
+        "_is_dry",
+        "_limited",
+        "_limiting",
+        "_looked",
         "_order",
         "_seat",
         "fingerprint",
@@ -60,8 +72,14 @@ class Exchange:
         self._call: CallBody | None = None
         self._order: Order | None = None
         self._dispatch: Dispatch | None = None
+        self._limited: Refused | None = None
+        self._looked: Sequence[Told] | None = None
+        self._limiting: Limiting | None = None
+        #: A dry run: told what would become of it, and nothing else (explain.py).
+        self._is_dry = False
         self.known: Known | None = None
         self.fingerprint = b""
+        self._claim: Fresh | None = None
 
     @property
     def name(self) -> str:
@@ -88,7 +106,9 @@ class Exchange:
         correlation_id: str | None,
     ) -> None:
         """A request's head has come."""
-        house, request_id = self._house, uuid4()
+        house = self._house
+        received_at = house.clock.unix_us()
+        request_id = new_id(received_at)
         self._head = Head(
             endpoint=endpoint,
             item=item,
@@ -96,7 +116,7 @@ class Exchange:
             address=address,
             request_id=request_id,
             correlation_id=correlation_id or request_id.hex,
-            received_at=house.clock.unix_us(),
+            received_at=received_at,
             began=house.clock.monotonic(),
         )
         if house.slots.free <= 0:
@@ -139,10 +159,17 @@ class Exchange:
 
     def _check_media(self) -> None:
         for name, value in self._head.headers:
-            if name == b"content-type" and _media_type(value) != b"application/json":
+            if (
+                name == b"content-type"
+                and value != b"application/json"
+                and _media_type(value) != b"application/json"
+            ):
                 raise Refusal(errors.unsupported_media("The body must be application/json."))
             if name == b"content-encoding" and value.strip().lower() != b"identity":
                 raise Refusal(errors.unsupported_media("A compressed body is not accepted."))
+            if name == explain.HEADER:
+                explain.check(value)
+                self._is_dry = True
 
     def _list_models(self, known: Known) -> None:
         self._authorise_caller(known)
@@ -176,11 +203,64 @@ class Exchange:
             )
             self._authorise(known, call.model)
             plan = self._route(known, call.model)
+            wish = once.wish_of(self._head, known, body)
         except errors.REFUSALS as fault:
             self._refuse(errors.of(fault))
             return
         self._order = Order(self._head, known, call, plan, body, read_at)
-        self._actions.take(known.levels)
+        if wish is None or self._is_dry:
+            self._take(known)
+        else:
+            self._actions.claim(wish)
+
+    def claimed(self, outcome: Outcome | Unclaimable) -> None:
+        """It is known whose call this is: ours to make, or another's, whose answer is the answer."""
+        known = self.known
+        if isinstance(outcome, Fresh):
+            self._claim = outcome
+        if known is None or self.is_over:
+            if isinstance(outcome, Fresh) and known is not None:
+                self._log_refusal(known, CLIENT_LEFT, "client_gone")  # which gives the claim back
+        elif isinstance(outcome, Fresh):
+            self._take(known)
+        elif isinstance(outcome, Answer):
+            self._answer_again(known, outcome)
+        else:
+            self._refuse(once.problem_of(outcome))
+
+    def _answer_again(self, known: Known, answer: Answer) -> None:
+        """What the first call was answered: nothing is sent, nothing is charged, and the log says so."""
+        self._log_refusal(known, answer.status, "", is_replay=True)
+        self._end()
+        self._count(answer.status)
+        once.answer_again(self._actions, self._head, answer)
+
+    def _take(self, known: Known) -> None:
+        order = self._order
+        if order is None:
+            return
+        targets = self._house.cooling.ordered(order.plan.targets, order.read_at)
+        limiting = self._limiting = Limiting(order.head, known, order.call, order.plan, targets)
+        try:
+            want = limiting.want()
+        except Refusal as fault:
+            self._refuse(fault.problem)
+            return
+        self._ask(want)
+
+    def _ask(self, want: Want) -> None:
+        if self._is_dry:
+            self._actions.peek(want)
+        else:
+            self._actions.take(want)
+
+    def peeked(self, found: Sequence[Told] | Refused) -> None:
+        """What a take would have come to."""
+        if isinstance(found, Refused):
+            self._limits_refused(found)
+        elif not self.is_over:
+            self._looked = found
+            self._explain(None)
 
     def _authorise_caller(self, known: Known) -> None:
         if "inference" not in known.identity.scopes:
@@ -208,17 +288,19 @@ class Exchange:
         return plan
 
     def taken(self, outcome: Lease | Refused) -> None:
-        """The limits have an answer."""
-        if isinstance(outcome, Refused):
-            self._house.meters.refused_by_limit(outcome.level_kind, outcome.reason)
-            self._refuse(errors.of_limit(outcome))
+        """The limits have an answer: for the call, or for going on to another provider."""
+        if self._dispatch is not None:
+            self._dispatch.taken(outcome)
             return
-        seat, order = self._seat, self._order
-        if seat is None or seat.is_over or order is None:
+        if isinstance(outcome, Refused):
+            self._limits_refused(outcome)
+            return
+        seat, order, limiting = self._seat, self._order, self._limiting
+        if seat is None or seat.is_over or order is None or limiting is None:
             outcome.release()
             return
         seat.lease = outcome
-        dispatch = Dispatch(self._actions, self._house, order, seat)
+        dispatch = Dispatch(self._actions, self._house, order, limiting, seat, self._claim)
         try:
             dispatch.intend()
         except JournalUnavailable:
@@ -226,7 +308,31 @@ class Exchange:
             return
         # Only now: what was not journalled cannot be settled.
         self._dispatch = dispatch
-        dispatch.send()
+        if self._house.commits:
+            self._actions.commit()
+        else:
+            dispatch.send()
+
+    def committed(self, is_there: bool) -> None:
+        """Whether the tables have the intent."""
+        if self._dispatch is None or self.is_over:
+            return
+        if is_there:
+            self._dispatch.send()
+        else:
+            self._dispatch.break_off(errors.NO_LEDGER, "not_committed")
+
+    def _limits_refused(self, refused: Refused) -> None:
+        if self.is_over or self._limiting is None:
+            return
+        instead = self._limiting.again(refused)
+        if isinstance(instead, Want):
+            self._ask(instead)
+            return
+        self._limited = refused
+        if not self._is_dry:
+            self._house.meters.refused_by_limit(refused.level, refused.reason)
+        self._refuse(instead)
 
     # ----------------------------------------------------------------------------------- 7 to 10: the dispatch's events
 
@@ -254,8 +360,10 @@ class Exchange:
     # --------------------------------------------------------------------------------------- ends that nobody asked for
 
     def client_gone(self) -> None:
-        """The caller left. The upstream is closed at once; what it had given is charged."""
-        if self.is_over:
+        """The caller left. The upstream is closed at once, and what it had given is charged; or it is read on to what it used
+        (gateway/relay/unheard.py), and `Actions.cut` comes later.
+        """
+        if self.is_over or (self._dispatch is not None and self._dispatch.is_read_on()):
             return
         try:
             if self._dispatch is not None:
@@ -291,14 +399,31 @@ class Exchange:
         """Say no before anything was promised: no hold, no line in the ledger; of a known caller a log row."""
         if self.is_over:
             return
+        if self._is_dry:
+            self._explain(problem)
+            return
         if self.known is not None:
-            self._log_refusal(self.known, problem)
+            self._log_refusal(self.known, problem.status, problem.code)
         lease = self._seat.lease if self._seat else None
         self._end()
         self._count(problem.status)
         answers.problem(self._actions, self._head, problem, lease=lease)
 
-    def _log_refusal(self, known: Known, problem: Problem) -> None:
+    def _explain(self, problem: Problem | None) -> None:
+        """The end of a dry run."""
+        known, order = self.known, self._order
+        if known is None:
+            return
+        self._end()
+        self._count(200)
+        taken = reasons.told_by(self._limited) if self._limited else self._looked
+        plan = order.plan if order is not None else None
+        run = explain.Run(self._head, known, self._call, plan, self._limiting, taken, problem)
+        explain.answer(self._actions, run)
+
+    def _log_refusal(
+        self, known: Known, status: int, code: str, *, is_replay: bool = False
+    ) -> None:
         head, call = self._head, self._call
         record = RefusalRecord(
             month=month_of(head.received_at),
@@ -309,15 +434,24 @@ class Exchange:
             model=call.model if call else head.item[:256],
             dialect_in=head.endpoint.dialect.NAME,
             stream=call.stream if call else False,
-            status=problem.status,
-            error_code=problem.code,
+            status=status,
+            error_code=code,
+            idempotency=self._claim.id if self._claim else None,
+            idempotent_replay=is_replay,
             duration_us=round((self._house.clock.monotonic() - head.began) * 1_000_000),
+            why=self._why(known),
         )
         try:
             self._actions.append(record)
         except JournalUnavailable:
             # The caller is being refused anyway, and nothing was used that could be lost.
             return
+
+    def _why(self, known: Known) -> Why:
+        """What this call was asked so far."""
+        targets = self._order.plan.targets if self._order is not None else ()
+        taken = reasons.told_by(self._limited)
+        return reasons.why(known, targets, taken, was_read=self._call is not None)
 
     def _count(self, status: int) -> None:
         """One request, answered without a call to settle; those that have one are counted there."""

@@ -4,18 +4,26 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+import msgspec
+
 from gateway.metrics.meters import Meters, meters
+from gateway.relay.cooling import Cooling
 from gateway.relay.endpoints import Endpoint
+from gateway.relay.unheard import Unheard
 from keys.chain import Chain
 from providers.routing import Upstream
 from providers.types import Headers, Timeouts, UpstreamRequest
 from tenants.clock import Clock
-from usage.limits import Lease, Level
+from usage.hands import Lease
+from usage.idempotency import Wish
 from usage.records import Record
+from usage.wants import Want
 
 
 class Actions(Protocol):
     """What an exchange asks of its edge. Any of them may answer with an event before it returns."""
+
+    __slots__ = ()
 
     def lookup(self, fingerprint: bytes) -> None:
         """Find the caller → `identified`."""
@@ -23,11 +31,20 @@ class Actions(Protocol):
     def read_body(self, limit: int) -> None:
         """Read the whole body, at most `limit` bytes → `received`, `too_large` or `too_late`."""
 
-    def take(self, levels: tuple[Level, ...]) -> None:
-        """Take one request of every level → `taken`."""
+    def claim(self, wish: Wish) -> None:
+        """Ask whose call this is → `claimed`."""
+
+    def peek(self, want: Want) -> None:
+        """Find out what a take would come to → `peeked`."""
+
+    def take(self, want: Want) -> None:
+        """Take all of it, of every level, or nothing → `taken`."""
 
     def append(self, record: Record) -> None:
         """Write to the journal before returning. Raises `JournalUnavailable`."""
+
+    def commit(self) -> None:
+        """Bring what was written into the tables → `committed`."""
 
     def connect(self, upstream: Upstream, request: UpstreamRequest) -> None:
         """Send the request → `upstream_*`."""
@@ -50,6 +67,11 @@ class Actions(Protocol):
     def cut(self) -> None:
         """Nobody is there to answer: `Exchange.leave`."""
 
+    def read_on(self) -> None:
+        """The caller left, and the upstream is read on: drop what waits for the caller, and let the upstream come as fast as
+        it can. The exchange keeps its seat and hears `upstream_*` until it says `cut`.
+        """
+
 
 class Slots:
     """How many calls one worker carries at once."""
@@ -69,11 +91,14 @@ class House:
     max_body: int
     slots: Slots
     timeouts: Timeouts
+    #: Whether a call's intent must be in the tables, not only in the journal, before anything is sent.
+    commits: bool = False
     meters: Meters = field(default_factory=meters)
+    cooling: Cooling = field(default_factory=Cooling)
+    unheard: Unheard = field(default_factory=Unheard)
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, gc=False):
     """A request's head. Header names are lower case; `address` is the caller's, proxies seen through.
 
     `request_id` is ours and names the call in every table; `correlation_id` is what the caller sees, their own if they

@@ -14,6 +14,7 @@ from django.urls import get_resolver
 
 from gateway import lifecycle
 from gateway.epoch import Watch, watch_for
+from gateway.relay.claims import Claims
 from gateway.relay.exchange import Exchange
 from gateway.relay.ports import House, Slots
 from gateway.snapshot import Found, Known, Snapshot, Unknown
@@ -29,14 +30,19 @@ from tenants.actor import system_actor
 from tenants.audit import Entry, Target
 from tenants.clock import SYSTEM
 from tenants.models import AuditEvent
+from usage import budgets
 from usage.flusher import Flusher
 from usage.journal import Journal
-from usage.limits import Limits
+from usage.leases import Leases, keepers
+from usage.stores_redis import RedisStore
+from usage.tiers import Tiers
 
 logger = logging.getLogger(__name__)
 
 _THREADS: Final = 4
 _TICK_SECONDS: Final = 0.25
+#: The calls of so long are counted at once. What a worker that is killed does not count any more.
+_COUNT_SECONDS: Final = 0.02
 #: A look-up that could not be made for a running call is made again after this time.
 _AGAIN_SECONDS: Final = 0.5
 #: An unreadable credential is written down once in this time, however many calls run into it.
@@ -66,8 +72,8 @@ class Relay:
     """Made inside the worker, after the fork, by `start`."""
 
     def __init__(self, chain: Chain, epoch: int, executor: ThreadPoolExecutor) -> None:
+        self.loop = asyncio.get_running_loop()
         self.live: set[Live] = set()
-        self.limits = Limits()
         self.snapshot = Snapshot(SYSTEM, executor)
         self.snapshot.epoch = epoch
         self.snapshot.on_change = self._on_change
@@ -78,9 +84,20 @@ class Relay:
             max_body=settings.MAX_BODY,
             slots=Slots(settings.MAX_CALLS),
             timeouts=Timeouts(**settings.TIMEOUTS),
+            commits=settings.LEDGER_DURABILITY == "commit",
         )
         self.upstreams = Upstreams(settings.TRANSPORT, address_filter().resolve)
         self.journal = Journal(settings.VAR / "journal")
+        self.claims = Claims(executor, SYSTEM, UUID(self.journal.boot))
+        self.leases = Leases(
+            Tiers(
+                redis=RedisStore() if settings.REDIS_URL else None,
+                workers=settings.WEB_CONCURRENCY,
+            ),
+            budgets,
+            self.journal.boot,
+            keepers(self.loop.call_soon_threadsafe),
+        )
         self.flusher = Flusher(self.journal, on_dead=self.house.meters.settled_for_the_dead)
         # A thread of its own: a crowd of unknown keys may fill the other's queue, and must not make us blind to a revoke.
         self._watchman = _threads(1, "epoch")
@@ -96,7 +113,9 @@ class Relay:
         chain, epoch = await loop.run_in_executor(executor, _read_first)
         relay = cls(chain, epoch, executor)
         relay.flusher.start()
+        relay.leases.start()
         relay.watch.start()
+        relay.house.meters.count_soon = relay._count_soon
         relay._tick()
         lifecycle.report_with("relay", relay.report)
         return relay
@@ -106,6 +125,7 @@ class Relay:
         return {
             "calls_running": len(self.live),
             "slots_free": self.house.slots.free,
+            "limits": self.leases.report(),
             "snapshot_epoch": self.snapshot.epoch,
             "snapshot_lag_seconds": round(self.snapshot.lag(), 3),
         }
@@ -114,6 +134,10 @@ class Relay:
         self._ticker = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
         self.house.meters.stands(self.journal.open_calls, self.journal.pending, self.snapshot.lag())
         self._watch_over_all()
+        self.house.unheard.sweep(SYSTEM.monotonic())
+
+    def _count_soon(self) -> None:
+        self.loop.call_later(_COUNT_SECONDS, self.house.meters.count)
 
     def _watch_over_all(self) -> None:
         now = SYSTEM.unix_us()
@@ -179,9 +203,13 @@ class Relay:
             self._ticker.cancel()
         await self.watch.stop()
         await self.upstreams.close()
+        self.house.meters.count()
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self.flusher.stop, _FLUSH_SECONDS)
-        self.journal.close()
+        self.leases.give_everything_back()
+        await loop.run_in_executor(None, self.leases.stop)
+        is_done = await loop.run_in_executor(None, self.flusher.stop, _FLUSH_SECONDS)
+        # Somebody else gives back what it has borrowed, if this worker could not.
+        self.journal.close(keep=not is_done)
         self.snapshot.close()
         self._watchman.shutdown(wait=False, cancel_futures=True)
 

@@ -1,15 +1,15 @@
 """The record of a call's end, and what it cost. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from providers.types import PriceTag, Usage
 from usage import pricing
 from usage.records import AttemptOutcome, Intent, Settlement, UsageSource
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True, gc=False):
     """How a call ended (usage/records.py explains the fields)."""
 
     settled_at: int
@@ -22,6 +22,8 @@ class Ending:
     overhead_us: int | None
     attempts: Sequence[AttemptOutcome]
     content: bytes | None
+    overrun: bool = False
+    replay: bytes | None = None
 
 
 def cost_of(usage: Usage, source: UsageSource, price: PriceTag | None) -> int | None:
@@ -51,4 +53,6 @@ def settlement(intent: Intent, ending: Ending, price: PriceTag | None) -> Settle
         overhead_us=ending.overhead_us,
         attempts=list(ending.attempts),
         content=ending.content,
+        overrun=ending.overrun,
+        replay=ending.replay,
     )

@@ -50,6 +50,8 @@ _OF_A_STATE: Final = {
     **_OF_EVERY_VIEW,
 }
 
+_OF_ONE_STATE: Final = {**_OF_A_STATE, 404: "`not_found`: this key has no such."}
+
 #: Of every answer, and of those that a provider gave.
 _ANSWERS: Final = (
     (
@@ -64,6 +66,13 @@ _SERVED: Final = (
     ("x-gatehouse-attempts", "How many targets were tried."),
     ("x-gatehouse-overhead-ms", "Milliseconds that were ours."),
     ("x-gatehouse-cost-usd", "What it cost, if that is known before the body ends."),
+)
+
+_DRY_RUN: Final = OpenApiParameter(
+    "x-gatehouse-explain",
+    {"type": "string", "enum": ["dry-run"]},
+    OpenApiParameter.HEADER,
+    description="`dry-run`: answer why the call would go as it would (a why-card), and do not make it.",
 )
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -83,7 +92,7 @@ def call(
         summary=summary,
         tags=[CALLS],
         auth=_auth(),
-        parameters=_headers(_SERVED),
+        parameters=[_DRY_RUN, *_headers(_SERVED)],
         request={"application/json": reference(request)},
         responses={**responses, **_errors(_OF_A_CALL)},
         examples=[OpenApiExample("request", value=example, request_only=True)],
@@ -103,6 +112,11 @@ def state(
         for title, (schema, told) in parameters.items()
     ]
     return _reading(name, summary, answer, STATE, _OF_A_STATE, taken)
+
+
+def one_state(name: str, summary: str, answer: str) -> Callable[[View], View]:
+    """Of a thing that the address names, which may not be there."""
+    return _reading(name, summary, answer, STATE, _OF_ONE_STATE, [])
 
 
 def _reading(

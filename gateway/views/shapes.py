@@ -135,8 +135,25 @@ ERROR: Final = _object(
 # --- a key's own state ------------------------------------------------------------------------------------------------
 
 _LIMITS: Final = _told(
-    {"type": "object", "additionalProperties": {"type": ["integer", "string", "object", "null"]}},
-    "Each limit by its name; null where there is none, or none is enforced yet.",
+    _object(
+        rate_limits=_told(
+            {"type": ["array", "null"], "items": _TEXT, "maxItems": 8},
+            "Further windows of requests, `count/period` with the periods `s`, `m`, `h`, `d`.",
+        ),
+        rate_limit_rpm=_told(_MAYBE_COUNT, "Requests in any 60 seconds."),
+        daily_limit=_told(_MAYBE_COUNT, "Requests in a UTC day."),
+        burst=_told(_MAYBE_COUNT, "Requests that may come together."),
+        rate_limit_tpm=_told(_MAYBE_COUNT, "Tokens in any 60 seconds."),
+        max_concurrency=_told(_MAYBE_COUNT, "Calls at once."),
+        tokens_budget=_told(_MAYBE_COUNT, "Tokens in a calendar month, UTC."),
+        tokens_budget_day=_told(_MAYBE_COUNT, "Tokens in a UTC day."),
+        tokens_budget_total=_told(_MAYBE_COUNT, "Tokens in all."),
+        cost_budget_usd=_told(_MAYBE_TEXT, "US dollars in a calendar month, UTC."),
+        cost_budget_day_usd=_told(_MAYBE_TEXT, "US dollars in a UTC day."),
+        cost_budget_total_usd=_told(_MAYBE_TEXT, "US dollars in all."),
+        clamp_to_budget=_told(_FLAG, "Whether an answer is shortened to what the budgets leave."),
+    ),
+    "Each limit by its name; null where there is none.",
 )
 _SPENT: Final = _object(
     requests=_COUNT,
@@ -148,6 +165,21 @@ _SPENT: Final = _object(
 )
 _MOMENT: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
 _NAMES: Final[Schema] = {"type": ["array", "null"], "items": _TEXT}
+
+_AMOUNT: Final[Schema] = {
+    "type": ["integer", "string", "null"],
+    "description": "Tokens, or US dollars as a decimal string.",
+}
+_BUDGET: Final = _object(
+    level=_told(_TEXT, "Whose it is: `key`, `project`, `account` or `tenant`."),
+    unit=_told(_TEXT, "`tokens` or `usd`."),
+    window=_told(_TEXT, "`day` or `month` (UTC), `total`, or `prepaid` for an account's balance."),
+    limit=_AMOUNT,
+    spent=_told(_AMOUNT, "Null for what the key shares with others."),
+    held=_told(_AMOUNT, "Set aside for calls in flight; null for what the key shares with others."),
+    remaining=_AMOUNT,
+    resets_at=_told(_MOMENT, "Null: never."),
+)
 
 KEY_STATE: Final = _object(
     ("id", "object", "limits", "spent", "held", "remaining", "reset_at"),
@@ -169,8 +201,10 @@ KEY_STATE: Final = _object(
     spent=_SPENT,
     held=_told(_object(tokens=_COUNT, cost_usd=_USD), "What calls in flight may still use."),
     remaining=_told(
-        _object(tokens=_MAYBE_COUNT, cost_usd=_USD), "Null where nothing is enforced yet."
+        _object(tokens=_MAYBE_COUNT, cost_usd=_USD),
+        "Of the budget with the least left; null where there is none.",
     ),
+    budgets={"type": "array", "items": _BUDGET},
     reset_at=_told(_MOMENT, "When the period ends."),
 )
 TRACE: Final = _object(
@@ -201,6 +235,7 @@ TRACE: Final = _object(
     tokens_out=_COUNT,
     tokens_reasoning=_COUNT,
     cost_usd=_USD,
+    cost_estimate_usd=_told(_USD, "Where `cost_usd` is null: at the default price. Not charged."),
     usage_source=_told(_TEXT, "Whose figures these are: `provider`, `estimated` or `none`."),
     duration_ms=_MAYBE_MS,
     ttfb_ms=_MAYBE_MS,
@@ -209,6 +244,106 @@ TRACE: Final = _object(
 )
 TRACES: Final = _list_of(
     reference("Trace"), has_more=_FLAG, next_cursor=_MAYBE_TEXT, total=_MAYBE_COUNT
+)
+
+_CHECK: Final = _object(
+    check=_told(_TEXT, "What was asked."),
+    outcome=_told(_TEXT, "`passed`, `refused` or `not asked`."),
+    sentence=_told(_TEXT, "What a yes to it means."),
+)
+_LIMIT: Final = _object(
+    level=_TEXT, what=_TEXT, unit=_TEXT, limit=_AMOUNT, before=_AMOUNT, after=_AMOUNT
+)
+_ATTEMPT: Final = _object(
+    n=_COUNT,
+    started_at=_MOMENT,
+    provider=_TEXT,
+    target=_TEXT,
+    dialect_out=_TEXT,
+    outcome=_TEXT,
+    status=_MAYBE_COUNT,
+    duration_ms=_MAYBE_MS,
+    ttfb_ms=_MAYBE_MS,
+)
+_LINE: Final = _object(
+    line=_COUNT,
+    month=_TEXT,
+    created_at=_MOMENT,
+    model=_TEXT,
+    tokens_in={"type": "integer"},
+    tokens_cached={"type": "integer"},
+    tokens_out={"type": "integer"},
+    tokens_reasoning={"type": "integer"},
+    cost_usd=_USD,
+    price_id=_MAYBE_TEXT,
+    usage_source=_TEXT,
+    dispatched=_TEXT,
+    overrun=_told(_FLAG, "The provider reported more than the call could use."),
+    reason=_told(_MAYBE_TEXT, "Why a correction was made."),
+)
+TRACE_CARD: Final = _object(
+    ("id", "object", "request_id", "checks", "limits", "candidates", "attempts", "ledger"),
+    **{
+        **TRACE["properties"],
+        "object": {"type": "string", "const": "trace_card"},
+        "project_id": _MAYBE_TEXT,
+        "account_id": _MAYBE_TEXT,
+        "checks": _told({"type": "array", "items": _CHECK}, "The questions, in their order."),
+        "limits": {
+            "type": ["array", "null"],
+            "items": _LIMIT,
+            "description": "Every limit that counted: left before the call, and after.",
+        },
+        "candidates": _told(_NAMES, "The targets that were considered, in their order."),
+        "attempts": {"type": "array", "items": _ATTEMPT},
+        "price": {"type": ["object", "null"], "description": "The price that was in force."},
+        "ledger": {"type": "array", "items": _LINE},
+    },
+)
+
+_SHARE: Final[Schema] = {"type": "number", "minimum": 0, "maximum": 1}
+_TIMES: Final = _object(avg=_MAYBE_MS, p50=_MAYBE_MS, p95=_MAYBE_MS, p99=_MAYBE_MS)
+_WINDOW: Final[dict[str, Schema]] = {
+    "window": _TEXT,
+    "since": _told(_MOMENT, "Within."),
+    "until": _told(_MOMENT, "Not within."),
+}
+_SUMS: Final[dict[str, Schema]] = {
+    "requests": _COUNT,
+    "errors": _told(_COUNT, "Answered with 400 or more."),
+    "error_rate": _SHARE,
+    "tokens_in": _COUNT,
+    "tokens_cached": _COUNT,
+    "tokens_out": _COUNT,
+    "cost_usd": _USD,
+    "unpriced_requests": _told(_COUNT, "Calls that `cost_usd` leaves out, as they had no price."),
+    "cost_estimate_usd": _told(_USD, "What those would cost at the default price. Not charged."),
+    "estimated_share": _told(_SHARE, "Of the calls, how many had tokens that nobody counted."),
+}
+_FIGURES: Final[dict[str, Schema]] = {
+    **_SUMS,
+    "latency_ms": _told(_TIMES, "From a call's head to its end, to three digits."),
+    "ttfb_ms": _told(_TIMES, "From its body to the answer's first byte."),
+    "overhead_ms": _told(_TIMES, "What of it was ours."),
+}
+USAGE: Final = _object(
+    ("object", "window", "requests"),
+    object={"type": "string", "const": "usage"},
+    **_WINDOW,
+    **_SUMS,
+    tokens_total=_COUNT,
+)
+SUMMARY: Final = _object(
+    ("object", "window", "requests"),
+    object={"type": "string", "const": "summary"},
+    **_WINDOW,
+    **_FIGURES,
+)
+TIMESERIES: Final = _list_of(
+    _object(("start", "requests"), start=_MOMENT, **_FIGURES), **_WINDOW, bucket_seconds=_COUNT
+)
+MODEL_FIGURES: Final = _list_of(
+    _object(("model", "requests"), model=_MAYBE_TEXT, **_FIGURES), **_WINDOW
 )
 
 COMPONENTS: Final[dict[str, Schema]] = {
@@ -223,5 +358,10 @@ COMPONENTS: Final[dict[str, Schema]] = {
     "KeyState": KEY_STATE,
     "Trace": TRACE,
     "Traces": TRACES,
+    "TraceCard": TRACE_CARD,
+    "Usage": USAGE,
+    "Summary": SUMMARY,
+    "Timeseries": TIMESERIES,
+    "ModelFigures": MODEL_FIGURES,
     "Error": ERROR,
 }

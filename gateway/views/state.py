@@ -1,11 +1,12 @@
 """A key's own state, for whoever holds it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from gateway.api import paging
+from gateway.api import logs, paging
 from gateway.api.bodies.calls import log_body
 from gateway.api.bodies.common import identity, limits, moment, usd
 from gateway.api.requests import query_of
@@ -15,9 +16,12 @@ from gateway.views.base import DataPlaneView
 from keys.chain import BadCredential
 from keys.models import APIKey
 from tenants.clock import SYSTEM
+from tenants.limits import Unit
+from tenants.models import Limited
 from usage import spending
+from usage.levels import Kind, Level
 from usage.models import RequestLog
-from usage.spending import Standing
+from usage.spending import Budget, Standing
 
 
 class StateView(DataPlaneView):
@@ -47,7 +51,9 @@ class KeyView(StateView):
         if key is None:
             raise BadCredential
         now = SYSTEM.now()
-        body = _key_body(key, identity_of(request).key_prefix, spending.standing_of(key.id, now))
+        standing = spending.standing_of(key.id, now)
+        budgets = spending.budgets_of(_levels(key), now)
+        body = _key_body(key, identity_of(request).key_prefix, standing, budgets)
         return Response({**body, "reset_at": moment(spending.next_month(now))})
 
 
@@ -66,8 +72,41 @@ class TracesView(StateView):
         return paging.page(rows, query, _trace_body, tie="request_id", counted=False)
 
 
-def _key_body(key: APIKey, prefix: str, standing: Standing) -> dict[str, Any]:
-    """`remaining` is null where nothing is enforced that something could remain of."""
+def _levels(key: APIKey) -> list[Level]:
+    """Those whose budgets bound every call of this key, whatever it asks for."""
+    owners: list[tuple[Kind, Limited | None]] = [
+        ("key", key),
+        ("project", key.project),
+        ("account", key.account),
+        ("tenant", key.tenant),
+    ]
+    return [Level(kind, row.pk, row.limit_set) for kind, row in owners if row is not None]
+
+
+def _budget_body(budget: Budget) -> dict[str, Any]:
+    """Of what it shares with others a key sees what is left, not who spent how much."""
+    write = usd if budget.unit == "nano_usd" else int
+    own = budget.kind == "key"
+    return {
+        "level": budget.kind,
+        "unit": "usd" if budget.unit == "nano_usd" else "tokens",
+        "window": budget.window,
+        "limit": write(budget.limit) if own or budget.window != "prepaid" else None,
+        "spent": write(budget.spent) if own else None,
+        "held": write(budget.held) if own else None,
+        "remaining": write(budget.remaining),
+        "resets_at": moment(budget.resets_at),
+    }
+
+
+def _least(budgets: Sequence[Budget], unit: Unit) -> int | None:
+    return min((it.remaining for it in budgets if it.unit == unit), default=None)
+
+
+def _key_body(
+    key: APIKey, prefix: str, standing: Standing, budgets: Sequence[Budget]
+) -> dict[str, Any]:
+    """`remaining`: of the budget with the least left; null where there is none."""
     spent, held = standing.spent, standing.held
     return {
         "id": str(key.id),
@@ -94,8 +133,31 @@ def _key_body(key: APIKey, prefix: str, standing: Standing) -> dict[str, Any]:
             "unpriced_requests": spent.unpriced_requests,
         },
         "held": {"tokens": held.tokens, "cost_usd": usd(held.nano_usd)},
-        "remaining": {"tokens": None, "cost_usd": None},
+        "remaining": {
+            "tokens": _least(budgets, "tokens"),
+            "cost_usd": usd(_least(budgets, "nano_usd")),
+        },
+        "budgets": [_budget_body(budget) for budget in budgets],
     }
+
+
+class TraceView(StateView):
+    @documented.one_state("getTrace", "Ask why a call went as it did", "TraceCard")
+    def get(self, request: Request, request_id: str) -> Response:
+        """One call of this key: what was asked of it on its way in, who was tried, what it cost. Needs the scope `usage`."""
+        query_of(request)
+        own = RequestLog.objects.filter(key_id=identity_of(request).key_id)
+        return Response(_card_body(logs.call_named(request_id, own)))
+
+
+def _card_body(row: RequestLog) -> dict[str, Any]:
+    """The why-card without what is the house's own: ids of providers and prices."""
+    card = logs.card_of(row)
+    for name in ("tenant_id", "provider_id"):
+        del card[name]
+    for attempt in card["attempts"]:
+        del attempt["provider_id"]
+    return {**card, "object": "trace_card"}
 
 
 def _trace_body(row: RequestLog) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from django.urls import URLPattern, path, re_path
 
 from gateway.relay.endpoints import BASES, DEPLOYMENTS
-from gateway.views import calls, state
+from gateway.views import calls, figures, state
 
 _VIEWS = {
     "/chat/completions": calls.ChatCompletionsView,
@@ -28,6 +28,11 @@ _DEPLOYED = DEPLOYMENTS.lstrip("/")
 _STATE = [
     path("v1/key", state.KeyView.as_view()),
     path("v1/traces", state.TracesView.as_view()),
+    path("v1/traces/<str:request_id>", state.TraceView.as_view()),
+    path("v1/usage", figures.UsageView.as_view()),
+    path("v1/analytics/summary", figures.SummaryView.as_view()),
+    path("v1/analytics/timeseries", figures.SeriesView.as_view()),
+    path("v1/analytics/models", figures.ModelsView.as_view()),
 ]
 #: Under the one address that each has in the documentation.
 DOCUMENTED = [*_routes(BASES[0]), *_STATE]

@@ -1,7 +1,7 @@
 """What the relay asks of a wire format. A dialect is one pure module that has these names; nothing asks which one it is."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from providers.types import Headers, Usage
 from tenants.sealing import Secret
@@ -22,8 +22,18 @@ class Account(Protocol):
     def api_version(self) -> str: ...
 
 
+class OutputCap(NamedTuple):
+    """A cap on each output, in tokens, for calls that must be bounded. `member`: what a provider calls it in a chat."""
+
+    member: str
+    tokens: int
+
+
 class CallBody(Protocol):
     """A caller's request, read once. Sizes in bytes, estimates in tokens (providers/dialects/openai.py says more)."""
+
+    @property
+    def capability(self) -> str: ...
 
     @property
     def model(self) -> str: ...
@@ -82,7 +92,9 @@ class Dialect(Protocol):
 
     def read_request(self, body: bytes, capability: str, model: str = "") -> CallBody: ...
 
-    def write_request(self, call: CallBody, upstream_model: str) -> bytes: ...
+    def write_request(
+        self, call: CallBody, upstream_model: str, cap: OutputCap | None = None
+    ) -> bytes: ...
 
     def request_path(self, account: Account, operation: str, model: str) -> bytes: ...
 

@@ -234,17 +234,34 @@ _ENCODER = msgspec.json.Encoder()
 _TRUE = Raw(b"true")
 
 
-def write_request(call: base.CallBody, upstream_model: str) -> bytes:
+def write_request(
+    call: base.CallBody, upstream_model: str, cap: base.OutputCap | None = None
+) -> bytes:
     """The body for an upstream of this dialect. A stream is always asked for its usage: it is what we charge by.
 
-    Raises DialectError for a request that was read by another dialect.
+    With a `cap` no output may be longer; a shorter one that the caller sent stays. Raises DialectError for a request that was
+    read by another dialect.
     """
     if not isinstance(call, CallBody):
         raise DialectError("A request of another dialect has to be translated first.")
     fields: dict[str, object] = {**call.fields, "model": upstream_model}
     if call.stream:
         fields["stream_options"] = {**_stream_options(call.fields), "include_usage": _TRUE}
+    if cap is not None and call.capability != "embedding":
+        _limit_output(fields, call, cap)
     return _ENCODER.encode(fields)
+
+
+_CAPS = ("max_tokens", "max_completion_tokens")
+
+
+def _limit_output(fields: dict[str, object], call: CallBody, cap: base.OutputCap) -> None:
+    sent = {name: read_integer(call.fields, name) for name in _CAPS}
+    for name, tokens in sent.items():
+        if tokens is not None:
+            fields[name] = min(tokens, cap.tokens)
+    if not any(sent.values()):
+        fields["max_tokens" if call.capability == "completion" else cap.member] = cap.tokens
 
 
 # --- where it goes, and with which headers --------------------------------------------------------------------------------
@@ -335,14 +352,20 @@ def _usage_in(raw: Raw) -> Usage | None:
             if total is None or total < read:
                 return None
             written = total - read
-        cached = _detail(fields, "prompt_tokens_details", "cached_tokens")
+        cached = min(_detail(fields, "prompt_tokens_details", "cached_tokens"), read)
+        # OpenRouter's name; OpenAI itself charges nothing for filling its cache.
+        cache_write = _detail(fields, "prompt_tokens_details", "cache_write_tokens")
         reasoning = _detail(fields, "completion_tokens_details", "reasoning_tokens")
     except (msgspec.DecodeError, UnicodeDecodeError, _Unbelievable):
         return None
     if reasoning and total == read + written + reasoning:
         written += reasoning  # xAI counts them beside the completion, not in it
     return Usage(
-        input=read, cached=min(cached, read), output=written, reasoning=min(reasoning, written)
+        input=read,
+        cached=cached,
+        output=written,
+        reasoning=min(reasoning, written),
+        cache_write=min(cache_write, read - cached),
     )
 
 

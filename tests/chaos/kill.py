@@ -1,6 +1,6 @@
-"""`make chaos-kill`: workers of a real server are killed under load, and not one call is lost or counted twice.
+"""`make chaos-kill`: workers of a real server are killed under load: no call is lost or counted twice, every balance is right.
 
-    python -m tests.chaos.kill [--kills 200] [--concurrency 50] [--workers 2] [--database sqlite|postgres] [--seed N]
+    python -m tests.chaos.kill [--kills 300] [--concurrency 50] [--workers 2] [--database sqlite|postgres] [--seed N]
 
 Prints a table and a closing line, and exits 1 if any line of the table misses its bound. A seed replays the same choices
 (which calls, which workers, when); the moments at which processes run are the machine's own.
@@ -24,7 +24,8 @@ import psycopg
 from tests.chaos.killer import Kill, Killer
 from tests.chaos.stage import Stage, is_sqlite, oracle_process
 from tests.chaos.traffic import Sent, Traffic, set_stage
-from tests.chaos.verdict import Line, judge
+from tests.chaos.verdict import judge
+from tests.chaos.verdict_line import Line
 from tests.support.server import Server, Yard
 
 #: Seconds in which everything that dead workers left must have been brought into the tables by the living.
@@ -34,7 +35,7 @@ ORACLE_LOG = "oracle.jsonl"
 
 @dataclass(frozen=True)
 class Options:
-    kills: int = 200
+    kills: int = 300
     concurrency: int = 50
     workers: int = 2
     database: str = "sqlite"
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 place / "server", kind=chosen.database, redis=None, env=ENVIRONMENT, seed=True
             )
             with installation as server:
-                _say(f"machine: {_machine(server)}")
+                _say(f"machine: {machine(server)}")
                 _say(f"seed: {chosen.seed}")
                 outcome = run(server, yard.operator_password, place, chosen)
     for line in outcome.lines:
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if outcome.missed or outcome.exit_code else 0
 
 
-#: Two hundred workers that are killed say so two hundred times; nobody reads that.
+#: Hundreds of workers that are killed say so hundreds of times; nobody reads that.
 ENVIRONMENT = {"LOG_LEVEL": "CRITICAL"}
 
 
@@ -89,8 +90,8 @@ def run(server: Server, password: str, folder: Path, chosen: Options) -> Outcome
     log = folder / ORACLE_LOG
     with oracle_process(log) as api:
         server.start(chosen.workers)
-        key = set_stage(Stage(server, password), api)
-        traffic = Traffic(server.port, key, chosen.concurrency, chosen.seed)
+        keys = set_stage(Stage(server, password), api)
+        traffic = Traffic(server.port, keys, chosen.concurrency, chosen.seed)
         killer = Killer(server, chosen.seed + 1)
         asyncio.run(_under_load(traffic, killer, chosen.kills))
         server.wait_ready()
@@ -114,7 +115,7 @@ async def _under_load(traffic: Traffic, killer: Killer, kills: int) -> None:
 
 
 def _wait_for_replay(server: Server) -> None:
-    """Until only the living have journals. What is not brought in by then, the judge will see."""
+    """Until only the living have journals and hold money. What is not brought in by then, the judge will see."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while len(server.journals()) > server.workers and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -129,12 +130,12 @@ def _closing_line(chosen: Options, outcome: Outcome) -> str:
         verdict += f", the server exited {outcome.exit_code}"
     return (
         f"===== chaos-kill on {chosen.database}: {len(outcome.kills)} kills, lost {figures['lost']},"
-        f" doubled {figures['doubled']}, unknown {figures['unknown attempts']}"
+        f" doubled {figures['doubled']}, negative balances {figures['negative']}, unknown {figures['unknown attempts']}"
         f" (at most {len(outcome.kills) * chosen.concurrency}); {verdict} in {outcome.seconds:.0f}s ====="
     )
 
 
-def _machine(server: Server) -> str:
+def machine(server: Server) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()},"

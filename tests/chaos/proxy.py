@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,8 @@ class Proxy:
         self._target = (host, port)
         self._pairs: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self.delay = 0.0
+        """Seconds that everything takes on its way, each way."""
         self._flows = threading.Event()
         self._flows.set()
         self._listener = _listen(0)
@@ -58,9 +61,14 @@ class Proxy:
         while True:
             try:
                 near, _ = listener.accept()
-                far = socket.create_connection(self._target, timeout=5)
             except OSError:
                 return
+            try:
+                far = socket.create_connection(self._target, timeout=5)
+            except OSError:
+                # The other side is away; whoever comes later may find it again.
+                self._shut(near)
+                continue
             far.settimeout(None)
             with self._lock:
                 self._pairs |= {near, far}
@@ -71,6 +79,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait()
+                time.sleep(self.delay)
                 sink.sendall(data)
         for sock in (source, sink):
             self._shut(sock)

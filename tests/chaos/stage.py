@@ -73,10 +73,16 @@ class Stage:
         for name, capability in (("up/*", "chat"), ("emb/*", "embedding")):
             self.add_model(name, ["*"], capability)
 
-    def add_model(self, name: str, upstream_models: list[str], capability: str = "chat") -> None:
+    def add_model(
+        self,
+        name: str,
+        upstream_models: list[str],
+        capability: str = "chat",
+        provider: str = "oracle",
+    ) -> None:
         """A priced model that the oracle serves under these names, tried in this order."""
         targets = [
-            {"provider": "oracle", "upstream_model": model, "priority": place}
+            {"provider": provider, "upstream_model": model, "priority": place}
             for place, model in enumerate(upstream_models)
         ]
         self.post("models", id=name, capability=capability, targets=targets, prices=[_PRICE])
@@ -84,6 +90,12 @@ class Stage:
     def tenant(self, name: str) -> str:
         """A new tenant without limits; its id."""
         return str(self.post("tenants", name=name, rate_limit_rpm=None)["id"])
+
+    def account(self, name: str, amount_usd: str) -> str:
+        """A new account with so much on it; its id."""
+        made = self.post("users", tenant=self.tenant_id, username=name)
+        self.post(f"users/{made['id']}/top-up", amount_usd=amount_usd)
+        return str(made["id"])
 
     def key(self, tenant_id: str | None = None, **fields: Any) -> Key:
         made = self.post(

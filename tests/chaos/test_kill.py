@@ -33,6 +33,9 @@ def test_no_kill_of_a_worker_loses_or_doubles_a_call(
     assert len(outcome.kills) == 12
     assert sum(bool(each.open_attempts) for each in outcome.kills) >= 3, "nothing was at stake"
     assert sum(each.answered for each in outcome.sent) > 50
+    figures = {line.name.strip(): line.figure for line in outcome.lines}
+    assert figures["of keys"] >= 4
+    assert figures["of accounts"] == 2
     assert_the_judge_notices(server, tmp_path / kill.ORACLE_LOG, outcome)
 
 
@@ -60,6 +63,12 @@ def assert_the_judge_notices(server: Server, log: Path, outcome: kill.Outcome) -
         "whole 200s not settled with the provider's own figures",
         "ledger lines that differ from their log row",
     }
+    spoil(server, "UPDATE usage_balance SET spent = spent + 1, ceiling = ceiling + 1")
+    assert "balances whose spent is not the sum of the entries" in missed(sent, kills)
+    spoil(server, "UPDATE usage_balance SET spent = spent - 1, held = 1")
+    assert "balances that still hold something" in missed(sent, kills)
+    spoil(server, "UPDATE usage_balance SET held = 0, credited = 0")
+    assert "negative: balances overdrawn" in missed(sent, kills)
     call = Call(10**6, "POST", "/v1/chat/completions", [("x-request-id", "f" * 32 + "-1")], b"{}")
     CallLog(log).began(call)
     assert "lost: calls of the oracle without an attempt row" in missed(sent, kills)

@@ -8,6 +8,7 @@ import asyncio
 import json
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -61,6 +62,7 @@ class Sent:
 
     id: str
     plan: Plan
+    key: str = ""
     began: float = field(default_factory=time.time)
     status: int = 0
     body: bytes = b""
@@ -77,10 +79,10 @@ class Sent:
 class Traffic:
     """Keeps `concurrency` calls in flight until `stop`, then lets them end. `sent` has all of them."""
 
-    def __init__(self, port: int, key: Key, concurrency: int, seed: int) -> None:
+    def __init__(self, port: int, keys: Mapping[str, Key], concurrency: int, seed: int) -> None:
         self.sent: list[Sent] = []
         self._port = port
-        self._key = key
+        self._keys = keys
         self._concurrency = concurrency
         self._random = random.Random(seed)
         self._over = False
@@ -94,7 +96,8 @@ class Traffic:
     async def _one_after_another(self) -> None:
         while not self._over:
             plan = self._random.choices(PLANS, [plan.weight for plan in PLANS])[0]
-            sent = Sent(f"chaos-{len(self.sent):08d}", plan)
+            key = self._random.choice(list(self._keys))
+            sent = Sent(f"chaos-{len(self.sent):08d}", plan, key)
             self.sent.append(sent)
             leaves = self._random.uniform(*plan.leaves) if plan.leaves else None
             await self._call(sent, leaves)
@@ -113,17 +116,42 @@ class Traffic:
     async def _converse(self, sent: Sent) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
         try:
-            writer.write(_request(sent, self._key))
+            writer.write(_request(sent, self._keys[sent.key]))
             await _read_answer(reader, sent)
         finally:
             writer.transport.abort()
 
 
-def set_stage(stage: Stage, oracle_api: str) -> Key:
-    """Everything that `PLANS` name."""
+#: More than a run can use, and so little that it is gone after some hundred calls: then they are refused.
+_PLENTY: Final = "100000"
+_LITTLE: Final = "0.06"
+
+
+def set_stage(stage: Stage, oracle_api: str) -> dict[str, Key]:
+    """Everything that `PLANS` name; keys without a budget, with several, and under a project's, a tenant's, an account's."""
     stage.add_oracle(oracle_api)
     stage.add_model("second-choice", ["status:503", "drip:10x0.03"])
-    return stage.key()
+    project = stage.post(
+        "projects", tenant=stage.tenant_id, name="chaos", cost_budget_total_usd=_PLENTY
+    )
+    rich, poor = (
+        stage.account(name, amount) for name, amount in (("rich", "50"), ("poor", _LITTLE))
+    )
+    little = stage.post("tenants", name="little", rate_limit_rpm=None, cost_budget_usd=_LITTLE)
+    several: dict[str, Any] = {
+        "cost_budget_usd": _PLENTY,
+        "cost_budget_day_usd": _PLENTY,
+        "tokens_budget": 10**9,
+    }
+    return {
+        "free": stage.key(),
+        "several": stage.key(**several),
+        "project": stage.key(project=project["id"], cost_budget_usd=_PLENTY),
+        "account": stage.key(account=rich),
+        "poor account": stage.key(account=poor),
+        "little": stage.key(cost_budget_usd=_LITTLE),
+        "little tenant": stage.key(little["id"]),
+    }
 
 
 def _request(sent: Sent, key: Key) -> bytes:

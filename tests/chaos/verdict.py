@@ -2,46 +2,20 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from tests.chaos.balances import judge_balances
 from tests.chaos.killer import Kill
 from tests.chaos.stage import INPUT_NANO, OUTPUT_NANO
 from tests.chaos.traffic import Sent
+from tests.chaos.verdict_line import Line, none
 from tests.support.oracle import Call, read_log
 from tests.support.server import Server
 
 _SUMS: Final = "SUM(tokens_in), SUM(tokens_cached), SUM(tokens_out), SUM(tokens_reasoning)"
-_SHOWN: Final = 5
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the table. `bound` None: told only; else the figure may not be greater. `examples` say which."""
-
-    name: str
-    figure: int
-    bound: int | None = None
-    examples: Sequence[str] = ()
-
-    @property
-    def holds(self) -> bool:
-        return self.bound is None or self.figure <= self.bound
-
-    def __str__(self) -> str:
-        must = "" if self.bound is None else f"  (at most {self.bound})"
-        shown = "".join(f"\n      {example}" for example in self.examples[:_SHOWN])
-        mark = "  " if self.holds else "✗ "
-        return f"{mark}{self.name:<66}{self.figure:>10,}{must}{'' if self.holds else shown}"
-
-
-def _none(name: str, wrong: Iterable[object]) -> Line:
-    """A line for what must not be."""
-    found = [str(each) for each in wrong]
-    return Line(name, len(found), 0, found)
 
 
 @dataclass(frozen=True)
@@ -123,6 +97,7 @@ def judge(
         *_attempts(books, log, seen, sent, kills, concurrency),
         *_callers(books, seen, sent),
         *_sums(books, server),
+        *judge_balances(server),
     ]
 
 
@@ -172,18 +147,18 @@ def _attempts(
             explained.setdefault(attempt_id, kill.number)
     entries = Counter((_hex(entry[0]), entry[1]) for entry in books.entries)
     return [
-        _none("lost: calls of the oracle without an attempt row", seen.keys() - books.attempts),
-        _none("doubled: calls sent twice under one id", _twice(ids)),
-        _none("doubled: attempt rows", _twice(books.attempts)),
-        _none("doubled: log rows", _twice(Counter(row.request_id for row in books.rows))),
-        _none("doubled: log rows of one client's call", _twice(_client_ids(books))),
-        _none("doubled: ledger lines", _twice(entries)),
-        _none("attempts the oracle never saw, and not unknown", unseen - too_early),
+        none("lost: calls of the oracle without an attempt row", seen.keys() - books.attempts),
+        none("doubled: calls sent twice under one id", _twice(ids)),
+        none("doubled: attempt rows", _twice(books.attempts)),
+        none("doubled: log rows", _twice(Counter(row.request_id for row in books.rows))),
+        none("doubled: log rows of one client's call", _twice(_client_ids(books))),
+        none("doubled: ledger lines", _twice(entries)),
+        none("attempts the oracle never saw, and not unknown", unseen - too_early),
         Line("  (left by their client before the upstream had read them)", len(too_early)),
         Line("unknown attempts", len(books.unknown), len(kills) * concurrency),
         Line("  of which the oracle saw", len(books.unknown & seen.keys())),
-        _none("unknown, and open in no killed worker's journal", books.unknown - explained.keys()),
-        _none(
+        none("unknown, and open in no killed worker's journal", books.unknown - explained.keys()),
+        none(
             "open in a killed worker's journal, and not unknown", explained.keys() - books.unknown
         ),
     ]
@@ -209,11 +184,11 @@ def _callers(books: Books, seen: dict[str, Call], sent: list[Sent]) -> list[Line
         for fault in _faults(each, rows[each.id], seen)
     ]
     return [
-        _none("lost: answers without a log row", lost),
-        _none("log rows of calls that nobody made", strange),
-        _none("answers whose status is not the logged one", other),
-        _none("whole 200s not settled with the provider's own figures", wrong),
-        _none("clients that heard nothing for half a minute", (e.id for e in sent if e.hung)),
+        none("lost: answers without a log row", lost),
+        none("log rows of calls that nobody made", strange),
+        none("answers whose status is not the logged one", other),
+        none("whole 200s not settled with the provider's own figures", wrong),
+        none("clients that heard nothing for half a minute", (e.id for e in sent if e.hung)),
     ]
 
 
@@ -256,15 +231,15 @@ def _sums(books: Books, server: Server) -> list[Line]:
     ]
     rows = sum(row.attempts for row in books.rows)
     return [
-        _none("months, keys and models whose rollup is not the sum of the ledger", differ),
-        _none("ledger lines without their log row, or the reverse", unmatched),
-        _none("ledger lines that differ from their log row", unequal),
+        none("months, keys and models whose rollup is not the sum of the ledger", differ),
+        none("ledger lines without their log row, or the reverse", unmatched),
+        none("ledger lines that differ from their log row", unequal),
         Line("difference of attempts counted in log rows and attempt rows",
              abs(rows - books.attempts.total()), 0),
-        _none("unpriced ledger lines", (e[0] for e in books.entries if e[4] is None)),
-        _none("negative figures", books.negatives()),
+        none("unpriced ledger lines", (e[0] for e in books.entries if e[4] is None)),
+        none("negative figures", books.negatives()),
         Line("holds left", books.holds(), 0),
-        _none("journals left", (path.name for path in server.journals())),
+        none("journals left", (path.name for path in server.journals())),
     ]  # fmt: skip
 
 

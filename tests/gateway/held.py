@@ -10,6 +10,7 @@ from gateway.epoch import Changed
 from gateway.pictures import caller_of, levels_of
 from gateway.snapshot import SHARED, Want, _Entry, _Loaded
 from providers.routing import Catalogue, OwnRoutes
+from tenants.limits import LimitSet
 from tests.gateway.relay.edge import identity
 
 
@@ -85,7 +86,8 @@ class Person:
     revoked: bool = False
 
     def entry(self, epoch: int) -> _Entry:
-        who = replace(identity(), tenant_id=self.tenant, key_id=self.key, key_rpm=self.opens.now)
+        limits = LimitSet(daily=self.opens.now)
+        who = replace(identity(), tenant_id=self.tenant, key_id=self.key, key_limits=limits)
         return _Entry(epoch, who, caller_of(who), levels_of(who), None)
 
 

@@ -215,10 +215,15 @@ def test_a_key_is_issued_with_its_fields_and_a_line_to_paste(manage, tenant):
     assert f"Authorization: Bearer {credential}" in lines[-1]
 
 
-def test_a_budget_is_refused_while_nothing_enforces_it(manage, tenant):
-    done = issue(manage, "--budget-usd", "5")
-    assert done.code == 1
-    assert "is not enforced by this release" in done.err
+def test_a_key_is_issued_with_a_budget_for_the_month(manage, tenant):
+    assert issue(manage, "--budget-usd", "5", "--json").json["cost_budget_usd"] == "5"
+    assert APIKey.objects.get().cost_budget_nano == 5_000_000_000
+
+
+@pytest.mark.parametrize("amount", ["0", "-1", "five", "NaN", "0.0000000001", "1e3"])
+def test_what_is_no_amount_is_refused_as_a_budget_and_no_key_is_made(manage, tenant, amount):
+    done = issue(manage, "--budget-usd", amount)
+    assert (done.code, "cost_budget_usd: " in done.err) == (1, True)
     assert not APIKey.objects.exists()
 
 

@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from functools import partial
 from uuid import uuid4
 
 import httpx
@@ -74,6 +75,54 @@ def test_a_caller_who_leaves_after_the_usage_event_pays_exactly(door: Door) -> N
     row = door.row(own)
     assert row["error_code"] == "client_gone"
     assert (row["tokens_in"], row["tokens_out"], row["usage_source"]) == (11, 3, "provider")
+
+
+def draining(door: Door) -> str:
+    """The prefix of models that lead to the oracle by a provider whose calls are read on."""
+    name = f"drained-{uuid4().hex[:8]}"
+    provider = door.new_provider(
+        door.oracle.api, door.upstream_key, name=name, disconnect_policy="drain"
+    )
+    price = {"input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
+    door.new_model(f"{name}/*", provider, "*", prices=[price])
+    return name
+
+
+def came_after(door: Door, number: int) -> bool:
+    return len(door.oracle.calls) > number
+
+
+def slots_free(door: Door) -> int:
+    return int(door.admin.detail()["reports"]["relay"]["slots_free"])
+
+
+def test_under_drain_a_caller_who_leaves_pays_what_the_provider_reports(door: Door) -> None:
+    prefix, chance = draining(door), random.Random(3)
+    slots = slots_free(door)
+    for n in range(6):
+        own, since = uuid4().hex, len(door.oracle.calls)
+        tokens = chance.randrange(20, 60)
+        caller = door.connect()
+        caller.sendall(
+            request_bytes(door.key.secret, f"{prefix}/drip:{tokens}x0.01", own, stream=n % 3 > 0)
+        )
+        if n % 3 > 0:
+            seen = caller.recv(4096)
+            while len(seen) < chance.randrange(1, 2_000):
+                seen += caller.recv(4096)
+        else:
+            eventually(partial(came_after, door, since))
+        leave(caller, rudely=n % 2 == 0)
+        call = door.oracle.calls[since]
+        assert call.finished.wait(5.0)
+        assert call.how == "done", "the upstream was not closed"
+        row = door.row(own)
+        assert (row["status"], row["error_code"]) == (499, "client_gone")
+        assert (row["usage_source"], row["tokens_out"]) == ("provider", tokens)
+        assert row["cost_nano_usd"] == 1_000 * row["tokens_in"] + 2_000 * tokens
+        assert [attempt["outcome"] for attempt in door.attempts(own)] == ["ok"]
+    door.assert_nothing_left()
+    assert slots_free(door) == slots
 
 
 def test_a_caller_who_leaves_in_the_middle_of_the_body_was_never_there(door: Door) -> None:

@@ -86,8 +86,9 @@ def test_a_line_of_the_relay_carries_the_id_that_the_caller_saw(door: Door):
     model = f"talkative-{secrets.token_hex(4)}"
     door.new_model(model, door.provider_id, "drip:50x0", max_output_tokens=2)
     answers = [door.chat(model, stream=stream) for stream in (False, True)]
-    lines = [json.loads(line) for line in door.server.log_text().splitlines() if "at most" in line]
-    named = [line["request_id"] for line in lines if line["logger"] == "gateway.relay.dispatch"]
+    told = [line for line in door.server.log_text().splitlines() if "reported more" in line]
+    lines = [json.loads(line) for line in told]
+    named = [line["request_id"] for line in lines if line["logger"] == "gateway.relay.using"]
     assert named[-2:] == [answer.headers["x-request-id"] for answer in answers]
 
 

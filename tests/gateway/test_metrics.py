@@ -367,7 +367,7 @@ def test_no_label_but_the_known_ones_and_no_secret_is_told(watched: Watched) -> 
 def test_a_providers_name_is_shown_only_if_it_is_among_the_first() -> None:
     meters = Meters(registry := CollectorRegistry())
     for n in range(1_000):
-        meters._attempted(meters._shown(f"provider {n}"), "ok")
+        meters._attempts_of(meters._shown(f"provider {n}"), "ok").inc()
     samples = read(generate_latest(registry).decode())
     shown = {dict(labels)["provider"] for (name, labels) in samples if "attempts" in name}
     assert len(shown) == counted.MAX_PROVIDERS + 1

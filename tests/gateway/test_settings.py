@@ -341,6 +341,15 @@ def test_a_transport_that_there_is_not_stops_the_settings(read: Settings, value:
     assert str(refusal.value) == "GATEHOUSE_TRANSPORT must be native or httpx."
 
 
+def test_an_estimates_price_is_a_pair_or_none(read: Settings):
+    assert read(GATEHOUSE_ESTIMATE_PRICE=None)["ESTIMATE_PRICE"] == (25 * 10**8, 10**10)
+    assert read(GATEHOUSE_ESTIMATE_PRICE="0.000000001/0")["ESTIMATE_PRICE"] == (1, 0)
+    assert read(GATEHOUSE_ESTIMATE_PRICE="")["ESTIMATE_PRICE"] is None
+    for value in ("1", "1/2/3", "-1/2", "1/NaN", "1e3/2", "/", "1/4001", "a/b"):
+        with pytest.raises(ImproperlyConfigured, match="GATEHOUSE_ESTIMATE_PRICE must be two"):
+            read(GATEHOUSE_ESTIMATE_PRICE=value)
+
+
 def test_a_server_without_good_secrets_does_not_start(gatehouse: Callable[..., Server]):
     server = gatehouse(serve=False, seed=False)
     for name, weak in (("GATEHOUSE_KEK", "11" * 32), ("SECRET_KEY", "changeme" * 8)):

@@ -434,7 +434,7 @@ class AnyOrder(RuleBasedStateMachine):
     def _judge(self, who: Person, found: Found) -> None:
         world, seen = self.house.world, self.house.snapshot.epoch
         if isinstance(found, Known):
-            assert found.identity.key_rpm in who.opens.between(seen, world.epoch)
+            assert found.identity.key_limits.daily in who.opens.between(seen, world.epoch)
             assert any(found.shared is each for each in world.shared.between(seen, world.epoch))
             own = world.own[who.tenant].between(seen, world.epoch)
             assert any(found.own is each for each in own)

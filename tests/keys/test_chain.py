@@ -23,6 +23,7 @@ from keys.services import Issued, issue_key, pepper, revoke_key, rotate_key, upd
 from keys.tokens import Kind
 from tenants.actor import system_actor
 from tenants.clock import to_unix_us
+from tenants.limits import NO_LIMITS, BudgetLimit, LimitSet, Rate
 from tenants.models import Account, Project
 from tenants.sealing import Secret
 from tenants.services import update_tenant
@@ -33,6 +34,8 @@ CHAIN = Chain([TenantKeyAuthenticator(PEPPER)])
 #: Well formed and never issued; the same in every process, as parts of them are parameters.
 KEY = b"gwk_00000000000000000000000000000000000000000000oVEGz"
 OTHER = b"gwk_0000000000000000000000000000000000000000011fs907"
+#: What limits a tenant that nobody set a limit for.
+DEFAULT = (Rate(120, 60),)
 NAMES = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
 
 
@@ -169,13 +172,14 @@ def test_a_key_stands_for_its_tenant(tenant, key):
     )
     assert (identity.project, identity.account, identity.team) == ("", "", "")
     assert identity.scopes == {"inference", "usage"}
-    assert (identity.key_rpm, identity.tenant_rpm) == (None, 120)
+    assert (identity.key_limits, identity.project_limits) == (NO_LIMITS, NO_LIMITS)
+    assert (identity.account_limits, identity.tenant_limits) == (NO_LIMITS, LimitSet(rates=DEFAULT))
     assert (identity.valid_until, identity.ends_at, identity.log_content) == (None, None, False)
 
 
 def test_everything_of_a_key_is_in_its_identity(tenant):
-    project = Project.objects.create(tenant=tenant, name="Web")
-    account = Account.objects.create(tenant=tenant, username="payer")
+    project = Project.objects.create(tenant=tenant, name="Web", tokens_budget=700)
+    account = Account.objects.create(tenant=tenant, username="payer", rate_limits=["9/d", "2/s"])
     update_tenant(actor=HERE, tenant_id=tenant.id, max_concurrency=9, content_logging=True)
     ends = datetime.now(UTC) + timedelta(days=1, microseconds=123)
     identity = found(
@@ -188,7 +192,15 @@ def test_everything_of_a_key_is_in_its_identity(tenant):
             account=str(account.id),
             scopes=["inference"],
             rate_limit_rpm=5,
+            rate_limits=["80/h"],
+            daily_limit=100,
+            burst=3,
+            rate_limit_tpm=1000,
             max_concurrency=2,
+            tokens_budget_day=50,
+            cost_budget_usd="2.50",
+            cost_budget_total_usd=9,
+            clamp_to_budget=True,
             log_content=True,
             expires_at=ends,
         )
@@ -197,8 +209,22 @@ def test_everything_of_a_key_is_in_its_identity(tenant):
     assert (identity.team, identity.project, identity.project_id) == ("blue", "Web", project.id)
     assert (identity.account, identity.account_id) == ("payer", account.id)
     assert identity.scopes == {"inference"}
-    assert (identity.key_rpm, identity.key_concurrency) == (5, 2)
-    assert (identity.tenant_rpm, identity.tenant_concurrency) == (120, 9)
+    assert identity.key_limits == LimitSet(
+        rates=(Rate(5, 60), Rate(80, 3600)),
+        daily=100,
+        burst=3,
+        tokens_per_minute=1000,
+        concurrency=2,
+        budgets=(
+            BudgetLimit("tokens", "day", 50),
+            BudgetLimit("nano_usd", "month", 2_500_000_000),
+            BudgetLimit("nano_usd", "total", 9_000_000_000),
+        ),
+        clamps=True,
+    )
+    assert identity.project_limits == LimitSet(budgets=(BudgetLimit("tokens", "month", 700),))
+    assert identity.account_limits == LimitSet(rates=(Rate(9, 86_400), Rate(2, 1)))
+    assert identity.tenant_limits == LimitSet(rates=DEFAULT, concurrency=9)
     assert identity.log_content is True
     assert identity.valid_until == identity.ends_at == to_unix_us(ends)
 
@@ -269,7 +295,7 @@ def test_a_superseded_secret_is_nobody_from_the_end_of_its_grace(key):
     assert new is not None
     assert old.valid_until == to_unix_us(now + timedelta(seconds=60))
     assert (old.ends_at, new.valid_until, new.ends_at) == (None, None, None)
-    assert (old.key_id, old.key_rpm) == (new.key_id, new.key_rpm)
+    assert (old.key_id, old.key_limits) == (new.key_id, new.key_limits)
     with time_machine.travel(now + timedelta(seconds=60), tick=False):
         assert found(key) is None
         assert found(newer) is not None
@@ -382,5 +408,5 @@ def test_capabilities_are_all_or_those_that_are_listed(tenant):
 def test_an_identity_cannot_be_changed(key):
     identity = found(key)
     with pytest.raises(AttributeError):
-        identity.key_rpm = 10**6  # type: ignore[union-attr, misc]
+        identity.key_limits = NO_LIMITS  # type: ignore[union-attr, misc]
     assert APIKey.objects.count() == 1

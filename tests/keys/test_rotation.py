@@ -37,6 +37,7 @@ from keys.services import (
 from tenants import audit
 from tenants.actor import system_actor
 from tenants.errors import Conflict, Invalid, NotFound, ServiceError
+from tenants.limits import NO_LIMITS, BudgetLimit, LimitSet, Rate
 from tenants.models import Account, AuditEvent, Project
 from tenants.sealing import Secret
 from tenants.services import create_tenant
@@ -264,6 +265,13 @@ class Told:
         self.paused = self.revoked = False
         self.secrets: list[tuple[Secret, datetime | None]] = []
 
+    @property
+    def limits(self) -> LimitSet:
+        if self.limit is None:
+            return NO_LIMITS
+        budgets = (BudgetLimit("tokens", "month", self.limit),)
+        return LimitSet(rates=(Rate(self.limit, 60),), budgets=budgets)
+
     def is_open(self, until: datetime | None, now: datetime) -> bool:
         ends = [moment for moment in (until, self.ends) if moment is not None]
         return not self.paused and not self.revoked and all(moment > now for moment in ends)
@@ -311,6 +319,7 @@ class Life(RuleBasedStateMachine):
                 tenant_id=self.tenant.id,
                 name="k",
                 rate_limit_rpm=limit,
+                tokens_budget=limit,
                 expires_at=ends,
             ),
             None,
@@ -323,7 +332,8 @@ class Life(RuleBasedStateMachine):
     @rule(told=keys, limit=limits)
     def patch(self, told, limit):
         refused = KeyRevoked if told.revoked else None
-        self.attempt(lambda: update_key(actor=HERE, key_id=told.id, rate_limit_rpm=limit), refused)
+        limits = {"rate_limit_rpm": limit, "tokens_budget": limit}
+        self.attempt(lambda: update_key(actor=HERE, key_id=told.id, **limits), refused)
         told.limit = told.limit if refused else limit
 
     @rule(told=keys, paused=st.booleans())
@@ -381,7 +391,7 @@ class Life(RuleBasedStateMachine):
                 identity = load_identity(value)
                 assert (identity is not None) is told.is_open(until, self.now)
                 if identity is not None:
-                    assert (identity.key_id, identity.key_rpm) == (told.id, told.limit)
+                    assert (identity.key_id, identity.key_limits) == (told.id, told.limits)
 
     @invariant()
     def every_change_left_one_row_and_every_key_one_current_secret(self):

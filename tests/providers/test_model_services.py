@@ -7,6 +7,7 @@ import pytest
 import time_machine
 
 from gateway import pictures
+from providers import routing
 from providers.model_services import (
     PENDING,
     create_model,
@@ -15,11 +16,13 @@ from providers.model_services import (
     update_model,
 )
 from providers.models import Model, Price, Provider, Target
+from providers.prices import price_tag
 from providers.services import create_provider
 from tenants.actor import system_actor
 from tenants.clock import to_unix_us
 from tenants.errors import Conflict, Invalid, NotFound
-from tenants.models import AuditEvent, ConfigChange
+from tenants.models import AuditEvent, ConfigChange, Tenant
+from tenants.services import create_tenant
 from tests.support.contents import contents
 
 HERE = system_actor("story")
@@ -39,12 +42,18 @@ def model(provider: Provider) -> Model:
 
 
 @pytest.fixture
+def two_tenants(db: None) -> tuple[Tenant, Tenant]:
+    a, b = (create_tenant(actor=HERE, name=name) for name in ("Acme", "Brew"))
+    return a, b
+
+
+@pytest.fixture
 def _still() -> Any:
     with time_machine.travel(NOW, tick=False):
         yield
 
 
-def price(amount: str, begins: datetime | None = None, **more: str) -> dict[str, Any]:
+def price(amount: str, begins: datetime | None = None, **more: Any) -> dict[str, Any]:
     return {
         "input_usd_per_mtok": amount,
         "output_usd_per_mtok": amount,
@@ -293,7 +302,14 @@ def test_prices_are_stored_exactly(model):
         [price("NaN")],
         [price("0.1234567891")],
         [price("")],
-        [price("1", cache_write_usd_per_mtok="1")],
+        [price("1", cache_write_usd_per_mtok="-1")],
+        [price("1", per_image_usd=1)],
+        [price("1", per_minute_usd="4001")],
+        [price("1", long_context_from_tokens=200_000)],
+        [price("1", long_context_input_usd_per_mtok="2")],
+        [price("1", long_context_input_usd_per_mtok="2", long_context_from_tokens=0)],
+        [price("1", long_context_input_usd_per_mtok="2", long_context_from_tokens="5")],
+        [price("1", tenant="nobody")],
         [price("1", color="blue")],
         [price("1") | {"effective_from": "tomorrow"}],
         [price("1") | {"input_usd_per_mtok": 1.5}],
@@ -307,6 +323,62 @@ def test_what_are_no_prices_changes_nothing(model, prices):
         update_model(actor=HERE, model_id=model.id, context_window=1, prices=prices)
     assert list(refusal.value.fields) == ["prices"]
     assert contents(*AUDIT) == before
+
+
+@pytest.mark.usefixtures("_still")
+def test_a_tenants_own_price_of_a_shared_model_has_a_history_of_its_own(model, two_tenants):
+    a, b = two_tenants
+    update_model(actor=HERE, model_id=model.id, prices=[price("5", NOW - DAY)])
+    # The list's past was charged to this tenant too, so its own price cannot begin there either.
+    with pytest.raises(Invalid):
+        update_model(actor=HERE, model_id=model.id, prices=[price("1", NOW - DAY, tenant=a.slug)])
+    own = [price("1", tenant=a.slug), price("2", NOW + DAY, tenant=str(a.id)), price("9")]
+    update_model(actor=HERE, model_id=model.id, prices=own)
+    assert sorted(Price.objects.filter(tenant=a).values_list("input_nano_per_mtok", flat=True)) == [
+        10**9,
+        2 * 10**9,
+    ]
+    shared, own_a, own_b = pictures.shared_catalogue(), *map(pictures.own_routes, (a.id, b.id))
+
+    def charged(own, moment):
+        found = routing.plan(model.name, shared, own)
+        assert found is not None
+        tag = found.route.price_at(to_unix_us(moment))
+        return tag and tag.input // 10**9
+
+    moments = (NOW - 2 * DAY, NOW - DAY, NOW, NOW + DAY)
+    assert [charged(own_a, moment) for moment in moments] == [None, 5, 1, 2]
+    assert [charged(own_b, moment) for moment in moments] == [None, 5, 9, 9]
+    assert ConfigChange.objects.filter(object_id=model.id, tenant_id=a.id).exists()
+
+
+def test_a_tenants_own_model_has_no_prices_for_others(two_tenants):
+    a, b = two_tenants
+    with pytest.raises(Invalid):
+        create_model(actor=HERE, tenant_id=a.id, id="own", prices=[price("1", tenant=b.slug)])
+
+
+def test_every_tier_is_stored_and_charged(model):
+    update_model(
+        actor=HERE,
+        model_id=model.id,
+        prices=[
+            price(
+                "1",
+                cache_write_usd_per_mtok="1.25",
+                per_image_usd="0.04",
+                per_minute_usd="0.006",
+                long_context_from_tokens=200_000,
+                long_context_input_usd_per_mtok="2",
+                long_context_cached_input_usd_per_mtok="0.2",
+                long_context_cache_write_usd_per_mtok="2.5",
+            )
+        ],
+    )
+    tag = price_tag(Price.objects.get())
+    assert (tag.cache_write, tag.per_image, tag.per_minute) == (1_250 * 10**6, 4 * 10**7, 6 * 10**6)
+    assert (tag.long_from, tag.long_input, tag.long_output) == (200_000, 2 * 10**9, None)
+    assert (tag.long_cached_input, tag.long_cache_write) == (2 * 10**8, 2_500 * 10**6)
 
 
 def test_a_change_of_anything_else_leaves_the_prices(model):

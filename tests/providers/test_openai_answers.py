@@ -1,14 +1,17 @@
 """OpenAI's answers: which usage is believed, and what we say ourselves."""
 
 import json
+import random
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.dialects import openai
-from providers.types import Usage
+from providers.types import PriceTag, Usage
 from tenants.sealing import Secret
+from usage import pricing
 
 
 def usage_of(usage: str) -> Usage | None:
@@ -33,6 +36,14 @@ def details(read: int, written: int, prompt: str, completion: str, more: str = "
         (
             details(9, 12, '{"cached_tokens":4,"audio_tokens":0}', '{"reasoning_tokens":10}'),
             Usage(9, 4, 12, 10),
+        ),
+        (
+            details(9, 2, '{"cached_tokens":4,"cache_write_tokens":3}', "null"),
+            Usage(9, 4, 2, 0, cache_write=3),
+        ),
+        (
+            details(9, 2, '{"cached_tokens":4,"cache_write_tokens":30}', "null"),
+            Usage(9, 4, 2, 0, cache_write=5),
         ),
         (details(9, 12, '{"cached_tokens":400}', '{"reasoning_tokens":1000}'), Usage(9, 9, 12, 12)),
         (details(9, 12, "null", '{"reasoning_tokens":null}'), Usage(9, 0, 12, 0)),
@@ -86,6 +97,7 @@ def test_a_believable_usage_is_read(usage: str, read: Usage) -> None:
                 '{"prompt_tokens":9,"completion_tokens":#}',
                 '{"prompt_tokens":9,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":#}}',
                 '{"prompt_tokens":9,"completion_tokens":1,"completion_tokens_details":{"reasoning_tokens":#}}',
+                '{"prompt_tokens":9,"completion_tokens":1,"prompt_tokens_details":{"cache_write_tokens":#}}',
             )
         ),
         '{"prompt_tokens":9,"completion_tokens":1,"prompt_tokens_details":5}',
@@ -96,6 +108,63 @@ def test_a_usage_that_lies_is_no_usage(usage: str) -> None:
     stream = openai.StreamReader(wants_usage=True)
     stream.feed(f'data: {{"choices":[],"usage":{usage}}}\n\n'.encode())
     assert stream.usage is None
+
+
+#: What a count may look like, and the number it is; None where it is no count.
+_COUNTS: list[tuple[str, int | None]] = [
+    *((str(number), number) for number in (0, 1, 7, 4096, 10**12, 10**12 + 1, 2**53 - 1)),
+    *((text, None) for text in ("-1", "-0", "1.0", "0.5", "1e3", "1e308", "-1e308", "1e999")),
+    *((text, None) for text in (str(2**53), str(10**30), "NaN", "-Infinity", '"9"', '""')),
+    *((text, None) for text in ("true", "false", "[]", "[1]", "{}", '{"a":1}', "+1", "01x")),
+]
+_ABSENT = ["null", ""]
+
+
+def _count_of(chance: random.Random) -> tuple[str, int | None, bool]:
+    """A count's text, its number, and whether it is there at all. Most are honest, so that whole blocks are."""
+    kind = chance.random()
+    if kind < 0.12:
+        return chance.choice(_ABSENT), 0, False
+    if kind < 0.8:
+        number = int(chance.random() * 10_000)
+        return str(number), number, True
+    text, known = chance.choice(_COUNTS)
+    return text, known, True
+
+
+def test_a_hundred_thousand_usage_blocks_are_read_as_the_reference_reads_them() -> None:
+    """The reference knows each figure beforehand; whatever comes, no call is paid for, and the most is what was said."""
+    chance = random.Random(14)
+    tag = PriceTag(id=UUID(int=1), input=10**9, output=10**9, cached_input=0, reasoning=10**10)
+    believed = 0
+    for _ in range(100_000):
+        counts = {name: _count_of(chance) for name in ("read", "written", "cached", "reasoning")}
+        fields = [
+            f'"{name}":{counts[short][0]}'
+            for name, short in (("prompt_tokens", "read"), ("completion_tokens", "written"))
+            if counts[short][0]
+        ]
+        for group, name, short in (
+            ("prompt_tokens_details", "cached_tokens", "cached"),
+            ("completion_tokens_details", "reasoning_tokens", "reasoning"),
+        ):
+            if counts[short][0]:
+                fields.append(f'"{group}":{{"{name}":{counts[short][0]}}}')
+        usage = openai.read_usage(('{"usage":{' + ",".join(fields) + "}}").encode())
+        figures = {short: number for short, (_, number, _) in counts.items()}
+        is_whole = counts["read"][2] and counts["written"][2]
+        if not is_whole or None in figures.values():
+            assert usage is None, fields
+            continue
+        believed += 1
+        read, written = figures["read"] or 0, figures["written"] or 0
+        cached, reasoning = figures["cached"] or 0, figures["reasoning"] or 0
+        assert usage == Usage(read, min(cached, read), written, min(reasoning, written)), fields
+        charged = pricing.cost(usage, tag)
+        assert charged >= 0
+        assert read or written or charged == 0, "zero is zero"
+        assert pricing.is_sane(usage) == (read <= 10**12 and written <= 10**12)
+    assert believed > 30_000
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,11 @@ from decimal import Decimal
 
 import pytest
 
+from providers import price_table
 from providers.dialects import dialect
 from providers.presets import PRESETS, Preset, UnknownKind, ollama_base_url, preset
+from providers.price_import import complete
+from tenants.clock import SYSTEM
 from tenants.outbound import AddressFilter
 
 EVERY = pytest.mark.parametrize("known", PRESETS.values(), ids=PRESETS.keys())
@@ -31,14 +34,17 @@ def test_a_row_is_whole(known: Preset) -> None:
 
 
 @EVERY
-def test_prices_are_decimal_text_and_cached_input_is_no_dearer(known: Preset) -> None:
+def test_what_a_preset_names_has_a_price_in_the_table(known: Preset) -> None:
+    """These are what an installation without a way out gets, and under a budget nothing runs without a price."""
+    table = price_table.built_in()
     for model in known.models:
         assert model.capability in ("chat", "embedding")
-        prices = [
-            Decimal(text or 0) for text in (model.input_usd, model.cached_usd, model.output_usd)
-        ]
-        assert all(0 <= price < 200 for price in prices)
-        assert prices[1] <= prices[0]
+        listed = table.find(known.name, known.base_url, model.upstream_id, SYSTEM.now())
+        assert listed is not None, model.upstream_id
+        price = complete(listed.fields, model.capability)
+        assert price is not None, (model.upstream_id, listed)
+        cached = price.get("cached_input_usd_per_mtok") or price["input_usd_per_mtok"]
+        assert 0 <= Decimal(cached) <= Decimal(price["input_usd_per_mtok"]) < 200
 
 
 def test_an_unknown_kind_says_what_is_known() -> None:

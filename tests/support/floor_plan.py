@@ -28,8 +28,16 @@ CELLAR = (
     "usage/money.py",
     "usage/pricing.py",
     "usage/buckets.py",
+    "usage/budget_terms.py",
+    "usage/rate_terms.py",
+    "usage/hands.py",
+    "usage/wants.py",
+    "usage/windows.py",
+    "usage/parked.py",
     "usage/records.py",
+    "tenants/limits.py",
     "tenants/sealing.py",
+    "usage/levels.py",
 )
 CELLAR_PACKAGES = {"cryptography", "msgspec"}
 #: Parts of the standard library that reach out, wait, or tell the time.

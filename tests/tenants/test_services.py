@@ -16,7 +16,6 @@ from tenants.actor import system_actor
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.models import Account, AuditEvent, ConfigChange, RootSecret, Tenant
 from tenants.services import (
-    PENDING_LIMITS,
     create_tenant,
     delete_tenant,
     ensure_tenant,
@@ -69,15 +68,6 @@ def test_absent_stays_null_clears_and_a_value_sets(tenant):
     tenant.refresh_from_db()
     assert (tenant.rate_limit_rpm, tenant.max_concurrency) == (None, 3)
     assert (tenant.allowed_models, tenant.allowed_addresses) == (None, ["10.0.0.0/8"])
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("field", PENDING_LIMITS)
-def test_a_limit_that_nobody_enforces_is_refused_and_null_is_true(tenant, field):
-    with pytest.raises(Invalid) as refusal:
-        update_tenant(actor=HERE, tenant_id=tenant.id, **{field: 5})
-    assert list(refusal.value.fields) == [field]
-    update_tenant(actor=HERE, tenant_id=tenant.id, **{field: None})
 
 
 @pytest.mark.django_db

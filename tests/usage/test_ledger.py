@@ -453,7 +453,7 @@ def test_a_database_that_is_away_loses_nothing(
     flusher = Flusher(journal)
     whole_call(journal, 1)
 
-    def away(items: list[Item]) -> None:
+    def away(items: list[Item], boot: str) -> None:
         raise OperationalError("away")
 
     with monkeypatch.context() as patch:
@@ -473,9 +473,10 @@ def test_a_commit_that_went_unanswered_is_not_counted_twice(
     flusher = Flusher(journal)
     whole_call(journal, 1)
     journal.append(intent(2))
+    journal.append(attempt(2))
 
-    def unanswered(items: list[Item]) -> None:
-        ledger.apply(items)
+    def unanswered(items: list[Item], boot: str) -> None:
+        ledger.apply(items, boot)
         raise OperationalError("connection lost")
 
     with monkeypatch.context() as patch:
@@ -535,9 +536,9 @@ def test_large_contents_are_written_a_few_at_a_time(
 ) -> None:
     together: list[int] = []
 
-    def weigh(items: list[Item]) -> ledger.Applied:
+    def weigh(items: list[Item], boot: str) -> ledger.Applied:
         together.append(len(items))
-        return ledger.apply(items)
+        return ledger.apply(items, boot)
 
     monkeypatch.setattr(flusher_module, "apply", weigh)
     dead = Journal(journal.folder)
@@ -561,7 +562,7 @@ def test_a_replay_that_fails_leaves_the_journal_for_the_next_look(
     flusher = Flusher(journal)
     with monkeypatch.context() as patch:
         patch.setattr(
-            flusher_module, "apply", lambda _items: (_ for _ in ()).throw(OperationalError)
+            flusher_module, "apply", lambda _items, _boot: (_ for _ in ()).throw(OperationalError)
         )
         with pytest.raises(OperationalError):
             flusher.replay_orphans()
@@ -598,10 +599,10 @@ def test_the_thread_outlives_a_database_that_is_away(
 ) -> None:
     faults = [OperationalError("away"), RuntimeError("a fault of ours")]
 
-    def sometimes(items: list[Item]) -> ledger.Applied:
+    def sometimes(items: list[Item], boot: str) -> ledger.Applied:
         if faults:
             raise faults.pop()
-        return ledger.apply(items)
+        return ledger.apply(items, boot)
 
     monkeypatch.setattr(flusher_module, "apply", sometimes)
     flusher = Flusher(journal, interval=0.01)

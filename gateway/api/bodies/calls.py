@@ -3,8 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
+from gateway import why
 from gateway.api.bodies.common import identity, milliseconds, moment, usd
+from gateway.why import Check, Limit
+from providers.models import Price
+from usage.estimates import estimate
 from usage.models import Attempt, LedgerEntry, RequestLog
+from usage.records import Why, why_of
 
 
 def log_body(row: RequestLog) -> dict[str, Any]:
@@ -36,6 +41,7 @@ def log_body(row: RequestLog) -> dict[str, Any]:
         "tokens_out": row.tokens_out,
         "tokens_reasoning": row.tokens_reasoning,
         "cost_usd": usd(row.cost_nano_usd),
+        "cost_estimate_usd": usd(estimate_of(row)),
         "usage_source": row.usage_source,
         "duration_ms": milliseconds(row.duration_us),
         "ttfb_ms": milliseconds(row.ttfb_us),
@@ -44,10 +50,19 @@ def log_body(row: RequestLog) -> dict[str, Any]:
     }
 
 
+def estimate_of(row: RequestLog) -> int | None:
+    """Nano-USD at the default price, of a call whose cost nobody knows; of any other None."""
+    return estimate(row.tokens_in, row.tokens_out) if row.cost_nano_usd is None else None
+
+
 def why_card(
-    row: RequestLog, attempts: Iterable[Attempt], lines: Iterable[LedgerEntry]
+    row: RequestLog,
+    attempts: Iterable[Attempt],
+    lines: Iterable[LedgerEntry],
+    price: Price | None,
 ) -> dict[str, Any]:
     """The log row with what led to it. `attempts` there is the list; their number is its length."""
+    known = why_of(row.why)
     return {
         **log_body(row),
         "object": "why_card",
@@ -55,8 +70,37 @@ def why_card(
         "project_id": identity(row.project_id),
         "account_id": identity(row.account_id),
         "provider_id": identity(row.provider_id),
+        **reasons_body(why.checks_of_row(row, known), known),
         "attempts": [_attempt_body(attempt) for attempt in attempts],
+        "price": price and {"id": str(price.pk), "effective_from": moment(price.effective_from)},
         "ledger": [_line_body(line) for line in lines],
+    }
+
+
+def reasons_body(checks: Iterable[Check], known: Why | None) -> dict[str, Any]:
+    """What a call was asked on its way in. `limits` and `candidates` are null where nothing was kept of them."""
+    return {
+        "checks": checks_body(checks),
+        "limits": None if known is None else [_limit_body(it) for it in why.limits_of(known)],
+        "candidates": None if known is None else list(known.candidates),
+    }
+
+
+def checks_body(checks: Iterable[Check]) -> list[dict[str, str]]:
+    return [
+        {"check": each.name, "outcome": each.outcome, "sentence": each.sentence} for each in checks
+    ]
+
+
+def _limit_body(limit: Limit) -> dict[str, Any]:
+    write = usd if limit.unit == "usd" else int
+    return {
+        "level": limit.level,
+        "what": limit.what,
+        "unit": limit.unit,
+        "limit": write(limit.limit) if limit.limit else None,
+        "before": write(limit.before),
+        "after": write(limit.after),
     }
 
 
@@ -89,4 +133,6 @@ def _line_body(line: LedgerEntry) -> dict[str, Any]:
         "price_id": identity(line.price_id),
         "usage_source": line.usage_source,
         "dispatched": line.dispatched,
+        "overrun": line.overrun,
+        "reason": line.reason or None,
     }

@@ -1,14 +1,13 @@
 """What all bodies write the same way."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
-from tenants.services import PENDING_LIMITS
+from tenants.limit_rules import LIMITS
+from tenants.models import Limited
 from usage.models import NOBODY
 from usage.money import usd_text
-
-_LIMITS: Final = (*PENDING_LIMITS, "rate_limit_rpm", "max_concurrency")
 
 
 def moment(value: datetime | None) -> str | None:
@@ -30,6 +29,6 @@ def milliseconds(micros: int | None) -> float | None:
     return None if micros is None else round(micros / 1000, 3)
 
 
-def limits(row: object) -> dict[str, Any]:
-    """Every limit of the contract, flat. What a row has no column for is null: nothing enforces it."""
-    return {name: getattr(row, name, None) for name in _LIMITS}
+def limits(row: Limited) -> dict[str, Any]:
+    """Every limit of a row, flat, by the contract's names. Null: none."""
+    return {name: getattr(row, name) for name in LIMITS}

@@ -14,7 +14,6 @@ _HEALTH: Final = {
     "last_error": None,
     "in_flight": None,
 }
-_PRICES_TO_COME: Final = ("cache_write_usd_per_mtok", "per_image_usd", "per_minute_usd")
 
 
 def provider_body(provider: Provider) -> dict[str, Any]:
@@ -29,6 +28,7 @@ def provider_body(provider: Provider) -> dict[str, Any]:
         "tenant": identity(provider.tenant_id),
         "is_tenant_default": provider.is_tenant_default,
         "is_active": provider.is_active,
+        "disconnect_policy": provider.disconnect_policy,
         **_account(provider),
         **limits(provider),
         **services.PENDING,
@@ -83,9 +83,10 @@ def model_body(model: Model) -> dict[str, Any]:
 def _price_body(price: Price) -> dict[str, Any]:
     return {
         "effective_from": moment(price.effective_from),
+        "tenant": identity(price.tenant_id),
         **{
             name: usd(getattr(price, column))
             for name, column in model_services.PRICE_COLUMNS.items()
         },
-        **dict.fromkeys(_PRICES_TO_COME),
+        model_services.LONG_CONTEXT: price.long_context_from_tokens,
     }

@@ -1,10 +1,11 @@
-"""Tenants, operators and their sessions."""
+"""Tenants with what they group by, operators and their sessions."""
 
 from typing import Any
 
-from gateway.api.bodies.common import limits, moment
-from tenants.models import Session, Tenant
+from gateway.api.bodies.common import limits, moment, usd
+from tenants.models import Account, Project, Session, Tenant
 from tenants.sign_in import SignedIn
+from usage.balance_services import Standing
 
 
 def tenant_body(tenant: Tenant) -> dict[str, Any]:
@@ -24,6 +25,35 @@ def tenant_body(tenant: Tenant) -> dict[str, Any]:
         "oidc_audience": None,
         "oidc_default_scopes": None,
         "created_at": moment(tenant.created_at),
+    }
+
+
+def project_body(project: Project) -> dict[str, Any]:
+    return {
+        "id": str(project.id),
+        "object": "project",
+        "tenant": str(project.tenant_id),
+        "name": project.name,
+        **limits(project),
+        "created_at": moment(project.created_at),
+    }
+
+
+def account_body(account: Account, standing: Standing) -> dict[str, Any]:
+    """`balance_usd` is what was paid in and not used; of that `held_usd` is set aside for calls in flight."""
+    return {
+        "id": str(account.id),
+        "object": "user",
+        "tenant": str(account.tenant_id),
+        "username": account.username,
+        "email": account.email or None,
+        "organization": account.organization or None,
+        "balance_usd": usd(standing.balance),
+        "held_usd": usd(standing.held),
+        **limits(account),
+        "is_active": account.is_active,
+        "deleted_at": moment(account.deleted_at),
+        "created_at": moment(account.created_at),
     }
 
 

@@ -21,7 +21,7 @@ from tenants.commands import (
 from tenants.models import Tenant
 from tenants.services import find_tenant
 
-#: Option of `key issue` → field of the service, which refuses what this release does not enforce.
+#: Option of `key issue` → field of the service.
 _FIELDS: Final = {
     "scopes": "scopes",
     "rpm": "rate_limit_rpm",
@@ -65,7 +65,7 @@ class Command(HouseCommand):
         issue.add_argument("--models", type=comma_list, help="Names it may use; * may end one.")
         issue.add_argument("--team")
         issue.add_argument("--expires", help="A time like 2026-01-31T12:00:00Z.")
-        issue.add_argument("--budget-usd", help="Per month.")
+        issue.add_argument("--budget-usd", help="For each month, such as 5 or 0.25.")
         add_if_missing(issue)
 
     def issue(self, options: Options) -> None:
@@ -150,6 +150,7 @@ def row_of(key: APIKey) -> dict[str, Any]:
         "scopes": key.scopes,
         "allowed_models": key.allowed_models,
         "rate_limit_rpm": key.rate_limit_rpm,
+        "cost_budget_usd": key.cost_budget_usd,
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
     }

@@ -7,7 +7,7 @@ from django.core.management.base import CommandParser
 
 from providers import model_services
 from providers.management.commands.provider import tell_import
-from providers.model_services import PRICE_COLUMNS
+from providers.model_services import LONG_CONTEXT, PRICE_COLUMNS
 from providers.models import Model
 from providers.services import find_provider
 from tenants.commands import (
@@ -48,6 +48,7 @@ class Command(HouseCommand):
             add.add_argument(f"--{name.replace('_', '-')}", type=int)
         for name in PRICE_COLUMNS:
             add.add_argument(f"--{name.replace('_', '-')}", metavar="USD")
+        add.add_argument(f"--{LONG_CONTEXT.replace('_', '-')}", type=int, metavar="TOKENS")
         add.add_argument("--tenant", help="The tenant whose own it is (slug or id).")
         add_if_missing(add)
 
@@ -65,7 +66,8 @@ class Command(HouseCommand):
         }
         fields: dict[str, Any] = {"capability": options["capability"], "targets": [target]}
         fields |= {name: options[name] for name in _LIMITS if options[name] is not None}
-        price = {name: options[name] for name in PRICE_COLUMNS if options[name] is not None}
+        given = (*PRICE_COLUMNS, LONG_CONTEXT)
+        price = {name: options[name] for name in given if options[name] is not None}
         if price:
             fields["prices"] = [price]
         model = model_services.create_model(

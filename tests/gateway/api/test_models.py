@@ -26,8 +26,11 @@ FIELDS = {
     "rate_limit_tpm",
     "max_concurrency",
     "tokens_budget",
+    "tokens_budget_day",
+    "tokens_budget_total",
     "cost_budget_usd",
     "cost_budget_day_usd",
+    "cost_budget_total_usd",
     "clamp_to_budget",
     "created_at",
 }
@@ -77,8 +80,14 @@ def test_a_model_is_made_with_targets_and_prices(api, provider):
             "cache_write_usd_per_mtok": None,
             "reasoning_usd_per_mtok": None,
             "per_request_usd": "0",
-            "per_image_usd": None,
-            "per_minute_usd": None,
+            "per_image_usd": "0",
+            "per_minute_usd": "0",
+            "tenant": None,
+            "long_context_from_tokens": None,
+            "long_context_input_usd_per_mtok": None,
+            "long_context_output_usd_per_mtok": None,
+            "long_context_cached_input_usd_per_mtok": None,
+            "long_context_cache_write_usd_per_mtok": None,
         }
     ]
     assert api.get("models/main/gpt-4.1").json() == body

@@ -51,8 +51,11 @@ FIELDS = {
     "rate_limit_tpm",
     "max_concurrency",
     "tokens_budget",
+    "tokens_budget_day",
+    "tokens_budget_total",
     "cost_budget_usd",
     "cost_budget_day_usd",
+    "cost_budget_total_usd",
     "clamp_to_budget",
     "timeout_seconds",
     "disconnect_policy",
@@ -122,7 +125,7 @@ def test_a_provider_of_one_tenant_is_named_by_id_or_slug(api, tenant):
         ({"name": "x", "kind": "openai", "tenant_id": str(uuid4())}, "tenant_id"),
         ({"name": "x", "kind": "openai", "is_tenant_default": True}, "is_tenant_default"),
         ({"name": "x", "kind": "openai", "timeout_seconds": 5}, "timeout_seconds"),
-        ({"name": "x", "kind": "openai", "disconnect_policy": "drain"}, "disconnect_policy"),
+        ({"name": "x", "kind": "openai", "disconnect_policy": "linger"}, "disconnect_policy"),
     ],
 )
 def test_a_provider_that_cannot_be_is_a_400_that_names_the_field(api, body, field):

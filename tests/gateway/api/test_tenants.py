@@ -22,8 +22,11 @@ FIELDS = {
     "rate_limit_tpm",
     "max_concurrency",
     "tokens_budget",
+    "tokens_budget_day",
+    "tokens_budget_total",
     "cost_budget_usd",
     "cost_budget_day_usd",
+    "cost_budget_total_usd",
     "clamp_to_budget",
     "allowed_models",
     "allowed_addresses",
@@ -59,6 +62,7 @@ def test_a_tenant_is_made_with_every_field(api):
         "content_logging": True,
         "content_retention_days": 7,
         "tokens_budget": None,
+        "cost_budget_usd": "12.5",
     }
     body = api.post("tenants", fields).json()
     assert {name: body[name] for name in fields} == fields
@@ -83,7 +87,6 @@ def test_a_tenant_is_made_with_every_field(api):
         ({"name": "Blue", "content_logging": 1}, "content_logging"),
         ({"name": "Blue", "content_retention_days": 0}, "content_retention_days"),
         ({"name": "Blue", "rate_limit_rpm": 0}, "rate_limit_rpm"),
-        ({"name": "Blue", "tokens_budget": 100}, "tokens_budget"),
         ({"name": "Blue", "colour": "blue"}, "colour"),
         ({"name": "Blue", "id": str(uuid4())}, "id"),
         ({"name": "Blue", "actor": "me"}, "actor"),

@@ -32,9 +32,16 @@ def a_rotated_secret(page: Page) -> None:
     page.get_by_label("The secret").wait_for()
 
 
+def a_limited_key(page: Page) -> None:
+    page.goto("/console/keys/?q=pick-planner")
+    page.get_by_role("main").locator("tbody th a").first.click()
+    page.get_by_role("heading", name="Limits", exact=True).wait_for()
+
+
 def a_form_with_faults(page: Page) -> None:
     page.goto("/console/keys/new/?tenant=tenant-0")
     page.get_by_label("Requests a minute").fill("many")
+    page.get_by_label("Burst").fill("1.5")
     page.get_by_label("Allowed addresses").fill("nowhere")
     _press(page, "Create key")
 
@@ -87,6 +94,7 @@ def _at(address: str) -> Lead:
 OCCASIONS: Final[dict[str, Lead]] = {
     "secret": the_secret,
     "secret-rotated": a_rotated_secret,
+    "key-with-limits": a_limited_key,
     "form-with-faults": a_form_with_faults,
     "price-in-the-past": a_price_in_the_past,
     "provider-tested": a_tested_provider,

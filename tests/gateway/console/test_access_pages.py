@@ -61,7 +61,7 @@ def test_a_tenant_is_made_shown_and_edited(console):
     row = newest()
     assert (row.action, row.source, row.outcome) == ("tenant.created", "console", "ok")
     text = shown(console, f"tenants/{tenant.id}/")
-    for part in ("Kestrel Logistics", "kestrel-logistics", "Active", "900 for all its keys"):
+    for part in ("Kestrel Logistics", "kestrel-logistics", "Active", "Requests a minute 900"):
         assert part in text
 
     edited = console.submit(f"tenants/{tenant.id}/edit/", {"name": "Kestrel", "allowed_models": ""})

@@ -147,6 +147,24 @@ def test_a_price_is_added_and_the_history_stays(console, model):
     assert rows.count() == 2
 
 
+def test_every_tier_of_a_price_and_a_tenants_own_are_shown(console, model, tenant):
+    path = f"models/{model.id}/add-price/"
+    tiers = {
+        "cache_write_usd_per_mtok": "1.5625",
+        "per_image_usd": "0.04",
+        "per_minute_usd": "0.006",
+        "long_context_from_tokens": "200000",
+        "long_context_input_usd_per_mtok": "2.5",
+    }
+    assert console.submit(path, {**PRICE, **tiers}).status_code == 302
+    own = {**PRICE, "input_usd_per_mtok": "0.75", "tenant": tenant.slug}
+    assert console.submit(path, own).status_code == 302
+    page = text_of(console.get(f"models/{model.id}/"))
+    for shown in ("1.5625", "0.04", "0.006", "200,000", "2.5", "0.75", f"only {tenant.name}"):
+        assert shown in page
+    assert page.count("In force") == 2
+
+
 def test_a_price_in_the_past_is_refused_with_a_sentence(console, model):
     path = f"models/{model.id}/add-price/"
     assert console.submit(path, {**PRICE, "effective_from": "2020-01-01T00:00"}).status_code == 302
@@ -167,8 +185,13 @@ def test_a_price_in_the_past_is_refused_with_a_sentence(console, model):
         ("output_usd_per_mtok", "9999999", "at most"),
         ("reasoning_usd_per_mtok", "free", "digits with at most nine decimals"),
         ("effective_from", "tomorrow", "must be a time in UTC"),
+        ("long_context_from_tokens", "200k", "must be a positive integer"),
+        ("tenant", "nobody", "is no tenant"),
     ],
-    ids=["empty", "negative", "exponent", "too fine", "too dear", "words", "no time"],
+    ids=[
+        *("empty", "negative", "exponent", "too fine", "too dear", "words", "no time"),
+        *("no number", "no tenant"),
+    ],
 )
 def test_what_is_no_price_is_refused(console, model, field, value, sentence):
     answer = console.submit(f"models/{model.id}/add-price/", {**PRICE, field: value})
@@ -223,6 +246,7 @@ def test_whoever_only_reads_changes_nothing(request, model, role):
     for page in (
         "new",
         *(f"{model.id}/{it}" for it in ("edit", "add-price", "turn-off", "turn-on", "delete")),
+        f"{model.id}/rerate",
     ):
         answer = browser.post(f"models/{page}/", {"csrfmiddlewaretoken": token, "id": "x", **PRICE})
         assert answer.status_code == 403, page

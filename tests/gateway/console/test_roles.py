@@ -11,6 +11,7 @@ from tests.support.page import Page
 #: The last part of the path of what changes something; everything else is only to be looked at.
 WRITING = {
     *("new", "edit", "rotate", "pause", "resume", "revoke", "delete", "activate", "deactivate"),
+    "top-up",
 }
 MINE = ("tenants", "projects", "accounts", "keys", "search")
 PAGES = [(name, route) for name, route in routes() if name.partition("-")[0] in MINE]
@@ -42,7 +43,7 @@ def test_there_are_as_many_pages_as_we_know():
         *(f"{slug}-{page}" for slug in MINE[:4] for page in ("new", "edit")),
         *("tenants-activate", "tenants-deactivate"),
         *(f"{slug}-delete" for slug in MINE[:4]),
-        *("keys-rotate", "keys-pause", "keys-resume", "keys-revoke"),
+        *("keys-rotate", "keys-pause", "keys-resume", "keys-revoke", "accounts-top-up"),
     }
 
 

@@ -117,7 +117,7 @@ class Walk:
         self.fill({"Public id": MODEL, "Upstream model": "ok"})
         self.press("Create model")
         self.arrive_at(MODEL)
-        self.follow("Add a price")
+        self.follow("Set a price")
         self.fill({"Input, USD per million tokens": "1", "Output, USD per million tokens": "2"})
         self.press("Add the price")
         self.arrive_at(MODEL)

@@ -16,6 +16,15 @@ _TENANTS: Final = ("Northwind Robotics", "Harbour Clinic", "Old Mill Press", "Ke
 #: As long as names may be, in one word; they come first in every list, so that pages about one thing are about such a one.
 LONG: Final = "A" * 128
 _OTHER_WAY: Final = 'שלום עולם 🚢 <b>bold</b> & "quoted"'
+#: Budgets of which the world's calls use hardly anything, most, and more than there is.
+_LIMITS: Final = {
+    "rate_limits": ["10/s", "5000/d"],
+    "tokens_budget": 2_000_000,
+    "tokens_budget_total": 400,
+    "cost_budget_usd": "2.50",
+    "cost_budget_day_usd": "0.0002",
+    "clamp_to_budget": True,
+}
 #: What differs between two pages of one kind.
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|(?<=requests/)[0-9a-f]{32}")
 #: Pages that are drawn differently for each value.
@@ -41,6 +50,7 @@ def furnish(door: Door) -> None:
     ) as stream:
         stream.read()
     door.assert_nothing_left()
+    door.change("PATCH", f"keys/{keys[0].id}", _LIMITS)
 
 
 def _keys(door: Door, tenants: list[Tenant]) -> list[Key]:
@@ -97,13 +107,18 @@ def signed_in(visit: Visit, password: str) -> None:
 
 
 def belongings(visit: Visit, name: str = "night shift") -> None:
-    """A project and an account, which only the console makes as yet."""
+    """A project, and an account with something on it."""
     page = visit.page
     for slug, label in (("projects", "Name"), ("accounts", "User name")):
         page.goto(f"/console/{slug}/new/?tenant=tenant-0")
         page.get_by_label(label).last.fill(name)
         page.get_by_role("main").get_by_role("button").last.click()
         page.wait_for_url(f"**/console/{slug}/*-*/")
+    page.get_by_role("link", name="Top up…").click()
+    page.get_by_label("Amount, USD").fill("25")
+    page.get_by_label("Note").fill("invoice 1017")
+    page.get_by_role("main").get_by_role("button", name="Top up", exact=True).click()
+    page.get_by_text("The balance is $25 now.").wait_for()
 
 
 def shape_of(path: str) -> str:

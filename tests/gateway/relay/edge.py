@@ -17,10 +17,15 @@ from providers.dialects import openai
 from providers.routing import Catalogue, OwnRoutes, Route, Serving, Upstream
 from providers.types import Headers, Origin, PriceTag, Timeouts, UpstreamRequest
 from tenants import sealing
+from tenants.clock import from_unix_us
+from tenants.limits import NO_LIMITS
 from tenants.sealing import Secret
+from tests.support.leases import HeldBank, held_leases
+from usage.idempotency import Wish
 from usage.journal import JournalUnavailable
-from usage.limits import Level, Limits
+from usage.leases import Leases
 from usage.records import AttemptStarted, Intent, Record, Refusal, Settlement
+from usage.wants import Want
 
 PEPPER = Secret(b"p" * 32)
 KEY = tokens.generate(tokens.Kind.TENANT_KEY).reveal().decode()
@@ -36,7 +41,7 @@ class FakeClock:
         self.micros = 1_764_000_000_000_000
 
     def now(self) -> Any:
-        raise NotImplementedError
+        return from_unix_us(self.micros)
 
     def unix_us(self) -> int:
         return self.micros
@@ -92,10 +97,10 @@ def identity(**changes: Any) -> Identity:
         "allowed_models": (),
         "allowed_capabilities": None,
         "allowed_networks": (),
-        "key_rpm": None,
-        "key_concurrency": None,
-        "tenant_rpm": None,
-        "tenant_concurrency": None,
+        "key_limits": NO_LIMITS,
+        "project_limits": NO_LIMITS,
+        "account_limits": NO_LIMITS,
+        "tenant_limits": NO_LIMITS,
         "log_content": False,
         "valid_until": None,
         "ends_at": None,
@@ -120,11 +125,13 @@ def known(
 
 @dataclass
 class Edge:
-    """Answers a look-up with `found` at once; takes limits from a real `Limits`; keeps everything else for the test."""
+    """Answers a look-up with `found` at once; takes limits from real `Leases`, without their threads; keeps everything else
+    for the test.
+    """
 
     found: Any = None
     clock: FakeClock = field(default_factory=FakeClock)
-    limits: Limits = field(default_factory=Limits)
+    limits: Leases | None = None
     slots: int = 10
     journal_full_after: int = 10**9
     sends: bool = True
@@ -138,9 +145,13 @@ class Edge:
     body: bytes = b""
     finished: bool = False
     was_cut: bool = False
+    reads_on: bool = False
+    commits: int = 0
     wants_body: bool = False
+    bank: HeldBank = field(default_factory=HeldBank)
 
     def __post_init__(self) -> None:
+        self.leases = self.limits or held_leases(self.clock, self.bank)
         self.house = House(
             chain=Chain([TenantKeyAuthenticator(PEPPER)]),
             clock=self.clock,
@@ -148,6 +159,7 @@ class Edge:
             slots=Slots(self.slots),
             timeouts=Timeouts(),
         )
+        self.wishes: list[Wish] = []
         self.exchange = Exchange(self, self.house)
 
     # --- what the exchange asks for
@@ -158,13 +170,24 @@ class Edge:
     def read_body(self, limit: int) -> None:
         self.wants_body = True
 
-    def take(self, levels: tuple[Level, ...]) -> None:
-        self.exchange.taken(self.limits.take(levels, self.clock.monotonic()))
+    def claim(self, wish: Wish) -> None:
+        self.wishes.append(wish)
+
+    def take(self, want: Want) -> None:
+        now = self.clock.monotonic()
+        self.leases.take(want, now, self.exchange.taken, lambda: not self.exchange.is_over)
+
+    def peek(self, want: Want) -> None:
+        now = self.clock.monotonic()
+        self.leases.peek(want, now, self.exchange.peeked, lambda: not self.exchange.is_over)
 
     def append(self, record: Record) -> None:
         if len(self.records) >= self.journal_full_after:
             raise JournalUnavailable("full")
         self.records.append(record)
+
+    def commit(self) -> None:
+        self.commits += 1
 
     def connect(self, upstream: Upstream, request: UpstreamRequest) -> None:
         self.requests.append(request)
@@ -191,6 +214,9 @@ class Edge:
         self.finished = True
         if self.writes:
             self.exchange.leave()
+
+    def read_on(self) -> None:
+        self.reads_on = True
 
     def cut(self) -> None:
         self.was_cut = True
@@ -246,7 +272,7 @@ class Edge:
     def assert_nothing_left(self) -> None:
         """No seat taken, no lease held, every intent settled, every try accounted for."""
         assert self.house.slots.free == self.slots
-        assert all(meter.active == 0 for meter in self.limits._meters.values())
+        assert self.leases.taken == 0
         assert len(self.of_kind(Intent)) == len(self.of_kind(Settlement))
         tries = sum(len(settled.attempts) for settled in self.of_kind(Settlement))
         assert tries == len(self.of_kind(AttemptStarted))

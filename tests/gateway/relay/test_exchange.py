@@ -17,6 +17,7 @@ from keys import tokens
 from providers.routing import Catalogue, OwnRoutes, Serving
 from providers.types import FailureKind, Headers, PriceTag, UpstreamFailure, Usage
 from tenants import sealing
+from tenants.limits import LimitSet, Rate
 from tenants.sealing import Secret
 from tests.gateway.relay.edge import (
     KEY,
@@ -42,6 +43,8 @@ def chunk(text: str) -> bytes:
 
 LAST = b'data: {"choices":[],"usage":' + json.dumps(USAGE).encode() + b"}\n\n"
 DONE = b"data: [DONE]\n\n"
+SIXTY = LimitSet(rates=(Rate(60, 60),))
+ONE_AT_ONCE = LimitSet(concurrency=1)
 
 
 # --- the way through --------------------------------------------------------------------------------------------------
@@ -112,7 +115,7 @@ def test_usage_is_asked_for_and_taken_out_again_when_the_caller_did_not_ask() ->
 
 
 def test_the_answer_carries_its_labels() -> None:
-    edge = Edge(found=known(who=identity(key_rpm=60))).call(CHAT).answer(200, GOOD)
+    edge = Edge(found=known(who=identity(key_limits=SIXTY))).call(CHAT).answer(200, GOOD)
     assert edge.header("x-request-id") == edge.header("request-id") == edge.intent.correlation_id
     assert edge.header("x-gatehouse-provider") == "first"
     assert edge.header("x-gatehouse-target") == "up-m"
@@ -307,14 +310,14 @@ def test_a_prefix_model_passes_the_rest_of_the_name_through() -> None:
 
 
 def test_a_refused_take_is_429_with_the_time_to_come_back() -> None:
-    edge = Edge(found=known(who=identity(key_concurrency=1)))
+    edge = Edge(found=known(who=identity(key_limits=ONE_AT_ONCE)))
     edge.call(CHAT)
-    second = Edge(found=edge.found, limits=edge.limits).call(CHAT)
+    second = Edge(found=edge.found, limits=edge.leases).call(CHAT)
     assert (second.status, second.error["code"]) == (429, "rate_limit_exceeded")
     assert int(second.header("retry-after") or 0) >= 1
     assert second.refusal.status == 429
     edge.answer(200, GOOD)
-    assert Edge(found=edge.found, limits=edge.limits).call(CHAT).requests
+    assert Edge(found=edge.found, limits=edge.leases).call(CHAT).requests
 
 
 @pytest.mark.parametrize("room", [0, 1])
@@ -433,15 +436,28 @@ def test_usage_that_cannot_be_believed_is_estimated_and_never_negative(usage: An
     assert settled.cost_nano_usd > 0
 
 
-def test_usage_beyond_what_the_call_could_use_is_taken_down_to_it() -> None:
-    """A provider's lie, or a tenant's own upstream, must not fill anybody's books."""
-    usage = {"prompt_tokens": 10**12, "completion_tokens": 10**12, "total_tokens": 2 * 10**12}
-    answer = json.dumps({"choices": [], "usage": usage}).encode()
-    settled = (
-        Edge(found=known()).call({**CHAT, "max_tokens": 7, "n": 2}).answer(200, answer).settlement
-    )
-    assert (settled.usage.input, settled.usage.output) == (1000, 14)
-    assert settled.cost_nano_usd == 1000 * 1000 + 14 * 2000
+@pytest.mark.parametrize(
+    ("read", "written", "charged", "source"),
+    [
+        (91, 14, (91, 14), "provider"),
+        (92, 14, (92, 14), "provider"),
+        (91, 15, (91, 15), "provider"),
+        (10**12, 0, (10**12, 0), "provider"),
+        (10**12 + 1, 5, (2, 20), "estimated"),
+        (91, 2**53 - 1, (2, 20), "estimated"),
+    ],
+)
+def test_usage_beyond_what_the_call_could_use_is_believed_and_flagged_up_to_all_reason(
+    read: int, written: int, charged: tuple[int, int], source: str
+) -> None:
+    usage = {"prompt_tokens": read, "completion_tokens": written}
+    answer = json.dumps({"choices": [{"message": {"content": "x" * 70}}], "usage": usage}).encode()
+    call = {**CHAT, "max_tokens": 7, "n": 2}
+    assert len(json.dumps(call)) == 91, "the bound of the input is the body's length"
+    settled = Edge(found=known()).call(call).answer(200, answer).settlement
+    assert (settled.usage_source, settled.overrun) == (source, (read, written) != (91, 14))
+    assert settled.usage.output == charged[1]
+    assert settled.usage.input == charged[0] or source == "estimated"
 
 
 def test_a_cap_beyond_all_reason_is_journalled_like_any_other() -> None:
@@ -531,11 +547,11 @@ def test_a_caller_who_leaves_before_anything_was_sent_pays_nothing() -> None:
 
 
 def test_the_seat_is_taken_until_the_answer_is_written() -> None:
-    edge = Edge(found=known(who=identity(key_concurrency=1)), writes=False).call(CHAT)
+    edge = Edge(found=known(who=identity(key_limits=ONE_AT_ONCE)), writes=False).call(CHAT)
     edge.answer(200, GOOD)
     assert edge.exchange.is_over
     assert edge.house.slots.free == edge.slots - 1
-    assert Edge(found=edge.found, limits=edge.limits).call(CHAT).status == 429
+    assert Edge(found=edge.found, limits=edge.leases).call(CHAT).status == 429
     edge.exchange.leave()
     edge.assert_nothing_left()
 

@@ -55,7 +55,11 @@ def test_every_call_and_state_is_in_it_and_nothing_else(document: Json) -> None:
         ("POST", path) for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
     }
     models = {("GET", "/v1/models"), ("GET", "/v1/models/{model}")}
-    assert there == calls | models | {("GET", "/v1/key"), ("GET", "/v1/traces")}
+    state = {
+        *("/v1/key", "/v1/usage", "/v1/traces", "/v1/traces/{request_id}"),
+        *(f"/v1/analytics/{name}" for name in ("summary", "timeseries", "models")),
+    }
+    assert there == calls | models | {("GET", path) for path in state}
 
 
 def test_what_is_in_it_as_a_call_is_one_in_the_table(document: Json) -> None:

@@ -17,6 +17,7 @@ has no `~` is simply `ok`.
 | `crlf` | events end in CR LF |
 | `split:N` | the body is written in pieces of N bytes |
 | `usage:KIND` | see `USAGE_KINDS` |
+| `late-usage:S` | S seconds between all else of a stream and its usage |
 | `tools` | calls the first tool offered |
 | `html` `empty` `garbage` | a web page with 200; no body; bytes that are not HTTP |
 | `redirect:URL` | 302 (takes the rest of the name) |
@@ -76,6 +77,7 @@ class Script:
     newline: bytes = b"\n"
     split: int = 0
     usage: str = "exact"
+    usage_delay: float = 0.0
     tools: bool = False
     size: int = 0
     url: str = ""
@@ -159,6 +161,7 @@ _PARTS: dict[str, Callable[[str], dict[str, Any]]] = {
     "crlf": lambda argument: {"newline": b"\r\n"},
     "split": _count("split"),
     "usage": _usage,
+    "late-usage": lambda argument: {"usage_delay": float(argument)},
     "tools": lambda argument: {"tools": True},
     "bomb": lambda argument: {"plan": "bomb", "size": _bytes(argument)},
     "gzip-bomb": lambda argument: {"plan": "gzip-bomb", "size": _bytes(argument or "256MiB")},

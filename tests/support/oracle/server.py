@@ -22,6 +22,7 @@ from tests.support.oracle.wire import CallerLeft, Connection, read_call
 PATIENCE = 600.0
 """Seconds after which a script that waits for the caller to leave gives up."""
 BLOCK = 64 * 1024
+_USAGE_EVENT = b'"choices":[],"usage"'
 
 # An upstream's own headers, which no caller of a gateway should ever see.
 OWN_HEADERS = (
@@ -109,6 +110,8 @@ class _Reply:
         for event, tokens in answer.events():
             if tokens and script.interval:
                 await self.connection.pause(script.interval)
+            if script.usage_delay and _USAGE_EVENT in event:
+                await self.connection.pause(script.usage_delay)
             if tokens and script.cut_utf8 and not event.isascii():
                 await self._chunk(
                     event[: next(n for n, byte in enumerate(event) if byte >= 0x80) + 1]

@@ -1,14 +1,17 @@
-"""A provider that costs next to nothing: `python -m bench.upstream PORT CHUNKS INTERVAL_MS`.
+"""A provider that costs next to nothing: `python -m gateway.proofs.upstream PORT CHUNKS INTERVAL_MS [DELAY_MS]`.
 
-Each POST is answered with one chat completion, or, if its body asks for a stream, with that many chunks at that interval, then
-the usage and `[DONE]`. Each chunk says when it was sent (`"@<nanoseconds of the monotonic clock>@"`). It understands just what
-a proxy sends: bodies with a Content-Length, one request at a time on a connection.
+Each POST is answered with one chat completion (after DELAY_MS), or, if its body asks for a stream, with that many chunks at that
+interval, then the usage and `[DONE]`. Each chunk says when it was sent (`"@<nanoseconds of the monotonic clock>@"`). The usage
+is always the same. A GET is answered with the number of POSTs so far. It understands just what a proxy sends: bodies with a
+Content-Length, one request at a time on a connection.
 """
 
 import asyncio
 import json
+import resource
 import sys
 import time
+from dataclasses import dataclass
 from typing import Final, cast
 
 import uvloop
@@ -33,9 +36,12 @@ def _envelope(kind: str, choices: list[dict[str, object]], **more: object) -> st
 def _whole_answer() -> bytes:
     message = {"role": "assistant", "content": _TEXT, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    body = _envelope("chat.completion", [choice], usage=_USAGE).encode()
+    return _framed(_envelope("chat.completion", [choice], usage=_USAGE))
+
+
+def _framed(text: str) -> bytes:
     head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
-    return f"{head}{len(body)}\r\n\r\n".encode() + body
+    return f"{head}{len(text.encode())}\r\n\r\n{text}".encode()
 
 
 def _event(data: str) -> bytes:
@@ -67,12 +73,21 @@ _STREAM_END: Final = (
 )
 
 
+@dataclass
+class Book:
+    """What all connections do alike, in seconds, and how many calls came."""
+
+    chunks: int
+    interval: float
+    delay: float
+    calls: int = 0
+
+
 class Provider(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, chunks: int, interval: float) -> None:
-        self._chunks = chunks
-        self._interval = interval
+    def __init__(self, book: Book) -> None:
+        self._book = book
         self._buffer = b""
         self._left = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -89,6 +104,10 @@ class Provider(asyncio.Protocol):
         head_end = self._buffer.find(b"\r\n\r\n")
         if head_end < 0:
             return
+        if self._buffer.startswith(b"GET "):
+            self._buffer = self._buffer[head_end + 4 :]
+            self._transport.write(_framed(json.dumps({"calls": self._book.calls})))
+            return
         head = self._buffer[:head_end].lower()
         at = head.find(_LENGTH)
         if at < 0:
@@ -101,13 +120,17 @@ class Provider(asyncio.Protocol):
             self._answer(body)
 
     def _answer(self, body: bytes) -> None:
-        if not any(mark in body for mark in _STREAM):
+        self._book.calls += 1
+        if any(mark in body for mark in _STREAM):
+            self._transport.write(_STREAM_HEAD)
+            self._left = self._book.chunks
+            self._due = asyncio.get_running_loop().time()
+            self._send_chunk()
+        elif self._book.delay:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._book.delay, self._transport.write, _ANSWER)
+        else:
             self._transport.write(_ANSWER)
-            return
-        self._transport.write(_STREAM_HEAD)
-        self._left = self._chunks
-        self._due = asyncio.get_running_loop().time()
-        self._send_chunk()
 
     def _send_chunk(self) -> None:
         if not self._left:
@@ -115,18 +138,24 @@ class Provider(asyncio.Protocol):
             return
         self._transport.write(_event(f"{_BEFORE}{time.monotonic_ns()}{_AFTER}"))
         self._left -= 1
-        self._due += self._interval
+        self._due += self._book.interval
         self._timer = asyncio.get_running_loop().call_at(self._due, self._send_chunk)
 
 
-async def serve(port: int, chunks: int, interval: float) -> None:
+async def serve(port: int, book: Book) -> None:
     """Until the process is stopped."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: Provider(chunks, interval), "127.0.0.1", port, backlog=4096
-    )
+    server = await loop.create_server(lambda: Provider(book), "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 
 
+def main(port: str, chunks: str, interval_ms: str, delay_ms: str = "0") -> None:
+    # Thousands of streams are thousands of sockets.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    book = Book(int(chunks), float(interval_ms) / 1000, float(delay_ms) / 1000)
+    uvloop.run(serve(int(port), book))
+
+
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1000))
+    main(*sys.argv[1:])

@@ -1,0 +1,93 @@
+"""Figures over the log: what there is and what it came to, and how it went lately."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar, Final, Protocol
+
+from django.db.models import Q
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from gateway.api import filters
+from gateway.api.bodies import figures
+from gateway.api.bodies.common import usd
+from gateway.api.door import AdminView
+from gateway.api.requests import query_of
+from keys.models import APIKey
+from providers.models import Model, Provider
+from tenants.clock import SYSTEM
+from tenants.models import Account, Tenant
+from usage import analytics
+from usage.analytics import Calls
+from usage.models import RequestLog
+
+_PARAMETERS: Final = ("tenant", "window")
+
+
+class _Body(Protocol):
+    def __call__(self, calls: Calls, window: str, now: datetime) -> dict[str, Any]: ...
+
+
+class StatsView(AdminView):
+    def get(self, request: Request) -> Response:
+        """How much there is, and the sums of the log: all of it, unless a window is asked for."""
+        query = query_of(request, _PARAMETERS)
+        calls = _calls(query)
+        if "window" in query:
+            span = analytics.span_of(figures.window_of(query), SYSTEM.now())
+            calls = calls.filter(span.within)
+        sums = analytics.totals(calls)
+        return Response(
+            {
+                **_counts(query),
+                "requests": sums.requests,
+                "errors": sums.errors,
+                "revenue_usd": usd(sums.cost_nano_usd),
+                "unpriced_requests": sums.unpriced,
+                "tokens_in": sums.tokens_in,
+                "tokens_out": sums.tokens_out,
+            }
+        )
+
+
+class FiguresView(AdminView):
+    """The base of those that differ in nothing but their body."""
+
+    body: ClassVar[_Body]
+
+    def get(self, request: Request) -> Response:
+        query = query_of(request, _PARAMETERS)
+        window = figures.window_of(query)
+        return Response(type(self).body(_calls(query), window, SYSTEM.now()))
+
+
+class SummaryView(FiguresView):
+    body = staticmethod(figures.summary_body)
+
+
+class SeriesView(FiguresView):
+    body = staticmethod(figures.series_body)
+
+
+class ModelsView(FiguresView):
+    body = staticmethod(figures.models_body)
+
+
+def _calls(query: Mapping[str, str]) -> Calls:
+    """Of a tenant (id, slug, or the name that the log kept), or all."""
+    return RequestLog.objects.filter(filters.of_tenant(query))
+
+
+def _counts(query: Mapping[str, str]) -> dict[str, int]:
+    """What belongs to the tenant, or all there is. Of providers and models a tenant has its own; shared ones are nobody's."""
+    of, is_tenant = Q(), Q()
+    if "tenant" in query:
+        tenant_id = filters.tenant_id_of(query["tenant"])
+        of, is_tenant = Q(tenant_id=tenant_id, tenant__isnull=False), Q(id=tenant_id)
+    return {
+        "tenants": Tenant.objects.filter(is_tenant).count(),
+        "accounts": Account.objects.filter(of).count(),
+        "keys": APIKey.objects.filter(of).count(),
+        "models": Model.objects.filter(of).count(),
+        "providers": Provider.objects.filter(of).count(),
+    }

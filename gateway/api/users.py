@@ -1,0 +1,87 @@
+"""Users: the accounts that pay inside a tenant, each with its prepaid balance."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+from uuid import UUID
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from gateway.api import paging
+from gateway.api.bodies.tenants import account_body
+from gateway.api.door import AdminView, actor_of
+from gateway.api.requests import fields_of, owner_of, query_of, tenant_named
+from tenants import account_services as services
+from tenants.errors import NotFound
+from tenants.models import Account
+from usage import balance_services as balances
+
+_FIXED: Final = ("id", "object", "tenant", "balance_usd", "held_usd", "deleted_at", "created_at")
+
+
+def _body(account: Account) -> dict[str, Any]:
+    return _bodies([account])[0]
+
+
+def _bodies(accounts: Iterable[Account]) -> list[dict[str, Any]]:
+    """With the balances of all of them, looked up at once."""
+    rows = list(accounts)
+    found = balances.balance_of([row.id for row in rows])
+    return [account_body(row, found[row.id]) for row in rows]
+
+
+class UsersView(AdminView):
+    def get(self, request: Request) -> Response:
+        """Those that were deleted are only found by their id."""
+        query = query_of(request, (*paging.PARAMETERS, "tenant"))
+        accounts = Account.objects.filter(deleted_at__isnull=True)
+        if "tenant" in query:
+            accounts = accounts.filter(tenant=tenant_named("tenant", query["tenant"]))
+        return paging.page_of(accounts, query, _bodies)
+
+    def post(self, request: Request) -> Response:
+        fields = fields_of(request, ("tenant", *services.RULES))
+        account = services.create_account(
+            actor=actor_of(request),
+            tenant_id=owner_of(fields).id,
+            username=fields.pop("username", None),
+            **fields,
+        )
+        return Response(_body(account), status=201)
+
+
+class UserView(AdminView):
+    def get(self, request: Request, user_id: UUID) -> Response:
+        query_of(request)
+        return Response(_body(_existing(user_id)))
+
+    def patch(self, request: Request, user_id: UUID) -> Response:
+        fields = fields_of(request, services.RULES, fixed=_FIXED)
+        account = services.update_account(actor=actor_of(request), account_id=user_id, **fields)
+        return Response(_body(account))
+
+    def delete(self, request: Request, user_id: UUID) -> Response:
+        """Hidden for good: its keys answer 401."""
+        query_of(request)
+        services.delete_account(actor=actor_of(request), account_id=user_id)
+        return Response(status=204)
+
+
+class TopUpView(AdminView):
+    def post(self, request: Request, user_id: UUID) -> Response:
+        """Pay in: one more entry. The answer is the account with its new balance."""
+        fields = fields_of(request, ("amount_usd", "note"))
+        balances.top_up(
+            actor=actor_of(request),
+            account_id=user_id,
+            amount_usd=fields.get("amount_usd"),
+            note=fields.get("note"),
+        )
+        return Response(_body(_existing(user_id)))
+
+
+def _existing(account_id: UUID) -> Account:
+    account = Account.objects.filter(pk=account_id).first()
+    if account is None:
+        raise NotFound
+    return account

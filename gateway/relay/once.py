@@ -1,0 +1,75 @@
+"""Calls with an `Idempotency-Key`: what is asked, what is refused, and how an answer is given again."""
+
+import re
+from typing import Final
+
+from gateway.relay import answers
+from gateway.relay.claims import Unclaimable
+from gateway.relay.errors import NO_LEDGER, Problem, Refusal
+from gateway.relay.ports import Actions, Head
+from gateway.snapshot import Known
+from usage.idempotency import MAX_NAME, Answer, Verdict, Wish
+
+_HEADER: Final = b"idempotency-key"
+_NAME: Final = re.compile(rb"[!-~](?:[ -~]*[!-~])?")
+
+_BAD_NAME: Final = Problem(
+    400,
+    "invalid_request",
+    f"Idempotency-Key must be 1 to {MAX_NAME} printable ASCII characters, and come once.",
+)
+_PROBLEMS: Final = {
+    Verdict.IN_FLIGHT: Problem(
+        409,
+        "conflict",
+        "A call with this Idempotency-Key is still running; ask again for its answer.",
+        headers=[(b"retry-after", b"5")],
+    ),
+    Verdict.MISMATCH: Problem(
+        422,
+        "idempotency_mismatch",
+        "This Idempotency-Key was used for another request; use a new one for a new request.",
+    ),
+    Verdict.NOT_REPLAYABLE: Problem(
+        409,
+        "not_replayable",
+        "The call with this Idempotency-Key was made, and its answer was too large, incomplete or lost; it is not made again.",
+        headers=[(b"x-should-retry", b"false")],
+    ),
+}
+
+
+def wish_of(head: Head, known: Known, body: bytes) -> Wish | None:
+    """What the caller wants to be made once; None without the header. Raises `Refusal`."""
+    names = [value.strip() for name, value in head.headers if name == _HEADER]
+    if not names:
+        return None
+    name = names[0]
+    if len(names) > 1 or len(name) > MAX_NAME or _NAME.fullmatch(name) is None:
+        raise Refusal(_BAD_NAME)
+    endpoint = head.endpoint
+    what = f"{endpoint.dialect.NAME} {endpoint.operation} {head.item}"
+    return Wish(
+        tenant_id=known.identity.tenant_id,
+        key_id=known.identity.key_id,
+        name=name.decode("ascii"),
+        body=(what.encode(), body),
+        request_id=head.request_id,
+    )
+
+
+def problem_of(outcome: Verdict | Unclaimable) -> Problem:
+    return NO_LEDGER if isinstance(outcome, Unclaimable) else _PROBLEMS[outcome]
+
+
+def answer_again(actions: Actions, head: Head, answer: Answer) -> None:
+    """The whole of it at once, a stream too."""
+    headers = [
+        *answers.labels(head),
+        (b"content-type", answer.content_type or b"application/json"),
+        (b"x-gatehouse-idempotent-replay", b"true"),
+        answers.length(answer.body),
+    ]
+    actions.start(answer.status, headers)
+    actions.relay(answer.body)
+    actions.finish()

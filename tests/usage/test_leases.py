@@ -1,0 +1,346 @@
+"""A worker's limits: what is in hand is spent without asking, the rest is asked for, all or nothing, and nothing is kept."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tenants.limits import BudgetLimit, LimitSet, Rate
+from tests.gateway.relay.edge import FakeClock
+from tests.support.leases import HeldBank, HeldKeeper, HeldStore
+from usage.hands import Lease
+from usage.leases import Leases
+from usage.levels import Level
+from usage.tiers import Tiers
+from usage.wants import Refused, Want
+
+MONTH = "month:2025-11"
+
+
+class Rig:
+    """Workers that share a store and a bank; and the answers of the first."""
+
+    def __init__(self, workers: int = 1, bank: HeldBank | None = None) -> None:
+        self.clock = FakeClock()
+        self.store = HeldStore(self.clock)
+        self.bank = bank or HeldBank()
+        self.keepers = [(HeldKeeper(), HeldKeeper()) for _ in range(workers)]
+        self.workers = [
+            Leases(
+                Tiers(database=self.store, clock=self.clock),
+                self.bank,
+                f"worker-{number}",
+                keepers,
+                self.clock,
+            )
+            for number, keepers in enumerate(self.keepers)
+        ]
+        self.answers: list[Lease | Refused] = []
+        self.waits = True
+
+    def take(self, *levels: Level, worker: int = 0, **of: Any) -> Lease | Refused | None:
+        """The answer, if it came at once."""
+        self.answers.clear()
+        want = Want(
+            levels,
+            self.clock.micros,
+            of.get("tokens", 1),
+            of.get("bound", 1),
+            of.get("bound", 1),
+        )
+        now = self.clock.seconds
+        self.workers[worker].take(want, now, self.answers.append, lambda: self.waits)
+        return self.answers[0] if self.answers else None
+
+    def lease(self, *levels: Level, **of: Any) -> Lease:
+        found = self.take(*levels, **of)
+        assert isinstance(found, Lease), found
+        return found
+
+    def refused(self, *levels: Level, **of: Any) -> Refused:
+        found = self.take(*levels, **of)
+        assert isinstance(found, Refused), found
+        return found
+
+    def after(self, seconds: float) -> "Rig":
+        """Time passes, and every worker looks around as often as it does."""
+        for _ in range(max(1, round(seconds / 0.25))):
+            self.clock.seconds += min(seconds, 0.25)
+            self.clock.micros += round(min(seconds, 0.25) * 1_000_000)
+            for worker in self.workers:
+                worker.look(self.clock.seconds)
+        return self
+
+
+def level(kind: Any = "key", **limits: Any) -> Level:
+    return Level(kind, uuid4(), LimitSet(**limits))
+
+
+def rated(count: int, **more: Any) -> Level:
+    return level(rates=(Rate(count, 60),), burst=count, **more)
+
+
+# --- in hand ------------------------------------------------------------------------------------------------------------
+
+
+def test_under_load_most_calls_ask_nobody() -> None:
+    rig, wide = Rig(), rated(1_000_000, concurrency=1000)
+    for number in range(5_000):
+        rig.lease(wide).release()
+        if number % 4 == 3:
+            rig.clock.seconds += 0.001
+    assert len(rig.store.batches) < 100
+
+
+def test_every_call_counts_however_it_was_leased() -> None:
+    rig, wide = Rig(workers=2), rated(10_000)
+    for number in range(3_000):
+        rig.lease(wide, worker=number % 2)
+    rig.after(2)
+    (state,) = rig.store._states.values()
+    assert sum(run[1] for run in state.windows[0].runs) == 3_000, "what was not spent came back"
+
+
+def test_workers_share_the_last_one_exactly() -> None:
+    rig, narrow = Rig(workers=3), rated(50)
+    answers = [rig.take(narrow, worker=number % 3) for number in range(90)]
+    assert sum(isinstance(answer, Lease) for answer in answers) == 50
+
+
+def test_a_worker_that_was_stopped_wakes_up_poor() -> None:
+    rig, wide = Rig(), rated(100_000)
+    for _ in range(200):
+        rig.lease(wide)
+    before = len(rig.store.batches)
+    rig.clock.seconds += 30
+    rig.lease(wide)
+    assert len(rig.store.batches) > before
+
+
+def test_what_is_left_is_told() -> None:
+    rig, key, tenant = Rig(), rated(60), Level("tenant", uuid4(), LimitSet(rates=(Rate(99, 60),)))
+    rig.lease(key, tenant)
+    lease = rig.lease(key, tenant)
+    assert (lease.limit, lease.remaining, lease.reset_seconds) == (60, 58, 60.0)
+    assert (lease.token_limit, lease.token_remaining) == (None, None)
+    assert [(it.level, it.what, it.limit, it.before, it.after) for it in lease.told] == [
+        ("key", "requests", 60, 59, 58),
+        ("tenant", "requests", 99, 98, 97),
+    ]
+    told = rig.lease(level(tokens_per_minute=100), tokens=30)
+    assert (told.token_limit, told.token_remaining) == (100, 70)
+
+
+# --- refused ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_storm_of_refused_calls_asks_seldom() -> None:
+    rig, narrow = Rig(), rated(1)
+    rig.lease(narrow)
+    before = len(rig.store.batches)
+    for number in range(10_000):
+        refused = rig.refused(narrow)
+        if number % 100 == 99:
+            rig.clock.seconds += 0.01
+    assert len(rig.store.batches) - before <= 12, "in one second"
+    assert (refused.level, refused.reason, refused.limit) == ("key", "requests", 1)
+
+
+def test_slots_come_back_when_calls_end_and_only_once() -> None:
+    rig, narrow = Rig(workers=2), level(concurrency=2)
+    first, second = rig.lease(narrow), rig.lease(narrow, worker=1)
+    assert rig.refused(narrow).reason == "concurrency"
+    second.release()
+    second.release()
+    rig.after(0.25)
+    third = rig.lease(narrow)
+    assert isinstance(rig.after(0.25).take(narrow, worker=1), Refused)
+    for lease in (first, third):
+        lease.release()
+    assert rig.workers[0].taken == 0
+
+
+def test_slots_of_a_long_call_stay_taken_and_those_of_a_dead_worker_do_not() -> None:
+    rig, narrow = Rig(workers=2), level(concurrency=1)
+    rig.lease(narrow)
+    for _ in range(5):
+        assert isinstance(rig.after(6).take(narrow, worker=1), Refused)
+    rig.workers.pop(0)
+    assert isinstance(rig.after(11).take(narrow), Lease)
+
+
+def test_tokens_are_settled_to_the_truth() -> None:
+    rig, narrow = Rig(), level(tokens_per_minute=100)
+    lease = rig.lease(narrow, tokens=90)
+    assert rig.refused(narrow, tokens=50).reason == "tokens"
+    lease.settle(10, 0)
+    rig.after(0.25)
+    lease = rig.lease(narrow, tokens=90)
+    lease.settle(500, 0)
+    rig.after(0.25)
+    assert rig.refused(narrow, tokens=1).reason == "tokens"
+    assert isinstance(rig.after(63).take(narrow, tokens=5_000), Lease), "more than a minute's"
+
+
+# --- while stores are asked ----------------------------------------------------------------------------------------------
+
+
+def test_who_left_while_waiting_takes_nothing() -> None:
+    rig, narrow = Rig(), rated(1)
+    rig.keepers[0][0].is_held = True
+    assert rig.take(narrow) is None
+    rig.waits = False
+    rig.keepers[0][0].go_on()
+    assert rig.answers == []
+    rig.waits = True
+    rig.after(0.25)
+    assert isinstance(rig.take(narrow), Lease)
+
+
+def test_who_has_waited_long_enough_is_told_so() -> None:
+    rig, narrow = Rig(), rated(9)
+    rig.keepers[0][0].is_held = True
+    rig.take(narrow)
+    rig.after(2)
+    (refused,) = rig.answers
+    assert isinstance(refused, Refused)
+    assert refused.reason == "overloaded"
+    rig.keepers[0][0].go_on()
+    rig.after(1)
+    assert rig.workers[0].taken == 0
+    assert rig.lease(narrow).remaining == 8, "what came too late went back"
+
+
+def test_an_answer_that_came_too_late_is_asked_for_again() -> None:
+    rig, narrow = Rig(), rated(9)
+    rig.keepers[0][0].is_held = True
+    rig.take(narrow)
+    rig.clock.seconds += 0.5
+    rig.keepers[0][0].go_on()
+    assert isinstance(rig.answers[0], Lease)
+    rig.after(0.25)
+    assert rig.lease(narrow).remaining == 7
+
+
+# --- money --------------------------------------------------------------------------------------------------------------
+
+
+def budgeted(most: int) -> tuple[Level, HeldBank]:
+    key = level(budgets=(BudgetLimit("nano_usd", "month", most),))
+    return key, HeldBank({(key.id, "nano_usd", MONTH): most})
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_as_many_calls_pass_as_the_budget_pays_for(workers: int) -> None:
+    """Each may cost 70 and costs 30; refused ones try again."""
+    key, bank = budgeted(1_000)
+    rig, passed = Rig(workers, bank), 0
+    for number in range(400):
+        answer = rig.take(key, worker=number % workers, bound=70)
+        if isinstance(answer, Lease):
+            passed += 1
+            answer.settle(0, 30)
+            answer.release()
+            bank.flush((key.id, "nano_usd", MONTH), 30, f"worker-{number % workers}")
+        else:
+            rig.after(0.5)
+        assert bank.left((key.id, "nano_usd", MONTH)) >= 0
+    assert passed == (1_000 - 70) // 30 + 1
+
+
+def test_free_money_goes_back_within_a_second() -> None:
+    key, bank = budgeted(10**9)
+    rig = Rig(bank=bank)
+    leases = [rig.lease(key, bound=1000) for _ in range(50)]
+    for lease in leases[1:]:
+        lease.settle(0, 0)
+    rig.after(1)
+    assert bank.held((key.id, "nano_usd", MONTH)) == 1000, "one call is still running"
+    rig.after(20)
+    leases[0].settle(0, 1000)
+    assert bank.held((key.id, "nano_usd", MONTH)) == 1000
+
+
+def test_money_that_is_free_is_spent_without_the_tables_until_its_time_is_over() -> None:
+    key, bank = budgeted(10**9)
+    rig = Rig(bank=bank)
+    for _ in range(10):
+        rig.lease(key, bound=1000).settle(0, 0)
+    bank.is_away = True
+    rig.lease(key, bound=1000).settle(0, 0)
+    rig.clock.seconds += 11
+    assert rig.refused(key, bound=1000).reason == "ledger_unavailable"
+
+
+def test_a_grant_whose_answer_was_lost_is_not_lost() -> None:
+    key, bank = budgeted(1_000)
+    rig = Rig(bank=bank)
+    rig.lease(key, bound=10).settle(0, 0)
+    lease = bank.lease
+
+    def lost(*asked: Any) -> Any:
+        lease(*asked)
+        raise OSError("the answer was lost")
+
+    bank.lease = lost  # type: ignore[assignment, method-assign]
+    assert rig.refused(key, bound=600).reason == "ledger_unavailable"
+    bank.lease = lease  # type: ignore[method-assign]
+    rig.after(8)
+    assert bank.held((key.id, "nano_usd", MONTH)) == 0
+    rig.lease(key, bound=1000)
+
+
+def test_what_cost_more_than_its_bound_is_borne_by_what_is_free() -> None:
+    key, bank = budgeted(1_000)
+    rig = Rig(bank=bank)
+    first, second = rig.lease(key, bound=100), rig.lease(key, bound=100)
+    first.settle(0, 150)
+    bank.flush((key.id, "nano_usd", MONTH), 150)
+    second.settle(0, 100)
+    bank.flush((key.id, "nano_usd", MONTH), 100)
+    rig.after(2)
+    assert bank.held((key.id, "nano_usd", MONTH)) == 0
+    assert rig.refused(key, bound=800).remaining == 750
+    rig.after(1)
+    rig.lease(key, bound=750)
+
+
+def test_a_new_month_is_a_new_balance() -> None:
+    key, bank = budgeted(100)
+    rig = Rig(bank=bank)
+    rig.lease(key, bound=100)
+    assert rig.refused(key, bound=50).reason == "budget_held"
+    bank.limits[key.id, "nano_usd", "month:2025-12"] = 100
+    rig.clock.micros = 1_764_547_200_000_000
+    rig.lease(key, bound=50)
+
+
+# --- memory and the end -------------------------------------------------------------------------------------------------
+
+
+def test_levels_that_nobody_asks_for_are_forgotten() -> None:
+    bank = HeldBank()
+    rig = Rig(bank=bank)
+    for _ in range(500):
+        key, its = budgeted(100)
+        bank.limits |= its.limits
+        rig.lease(key, rated(10), bound=1).release()
+    assert rig.workers[0].report()["levels"] == 1000
+    rig.after(25)
+    assert (rig.workers[0].report()["levels"], rig.workers[0].report()["balances"]) == (0, 0)
+    rig.after(60)
+    for _ in range(100):
+        rig.take(rated(1))
+    assert len(rig.store) < 200
+
+
+def test_at_the_end_everything_goes_back() -> None:
+    key, bank = budgeted(10**9)
+    rig, both = Rig(bank=bank), rated(100_000, concurrency=900)
+    for _ in range(300):
+        rig.lease(both, key, bound=10).release()
+    rig.workers[0].give_everything_back()
+    assert bank.held((key.id, "nano_usd", MONTH)) == 0
+    state = rig.store._states[f"key:{both.id.hex}"]
+    assert state.holders == []
+    assert sum(run[1] for run in state.windows[0].runs) == 300

@@ -1,0 +1,430 @@
+"""What a worker has in hand of each level and each balance, and what a call took of it. Pure.
+
+Belongs to the loop's thread. Moments are seconds of the monotonic clock.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from tenants.limits import Unit
+from usage.levels import Level
+from usage.rate_terms import NO_RULES, SECOND, Got, Receipt, rules_of
+from usage.wants import Refused, Told, Want
+from usage.windows import DAY_US
+
+#: Where a level does not limit, there is always enough in hand.
+ENOUGH: Final = float("inf")
+NEVER: Final = float("-inf")
+#: Requests that a worker takes ahead of its calls, at most.
+_MOST_LIKED: Final = 4096
+#: Calls that find nothing in hand this soon after one another are reason to take more ahead.
+_OFTEN_SECONDS: Final = 0.25
+#: Requests or slots left of a level below which nothing is taken ahead or kept.
+FEW: Final = 32
+
+Receipts = tuple[Receipt, ...]
+
+
+class Spare(NamedTuple):
+    """A lease that waits until the one in hand is spent."""
+
+    requests: float
+    tokens: float
+    until: float
+    receipts: Receipts
+
+
+class Hand:
+    """One level's. `requests` and `tokens` are free until `until`; ENOUGH where nothing limits them."""
+
+    __slots__ = (
+        "base",
+        "budgets",
+        "calls",
+        "day",
+        "held",
+        "holder",
+        "info",
+        "is_asked",
+        "level",
+        "like",
+        "low",
+        "missed_at",
+        "name",
+        "per_minute",
+        "purses",
+        "receipts",
+        "refused",
+        "refused_tokens",
+        "refused_until",
+        "requests",
+        "reset_at",
+        "rules",
+        "said_at",
+        "slots",
+        "spare",
+        "tokens",
+        "tokens_base",
+        "tokens_reset_at",
+        "until",
+        "used_at",
+    )
+
+    def __init__(self, level: Level, holder: str) -> None:
+        self.level = level
+        self.name = f"{level.kind}:{level.id.hex}"
+        self.holder = holder
+        rules = self.rules = rules_of(level.limits)
+        limits_requests = bool(rules.windows or rules.daily)
+        self.per_minute = rules.tokens
+        self.until = NEVER if self.has_rules else ENOUGH
+        self.requests: float = 0 if limits_requests else ENOUGH
+        self.tokens: float = 0 if rules.tokens else ENOUGH
+        self.slots: float = 0 if rules.slots else ENOUGH
+        self.receipts: Receipts = ()
+        self.spare: Spare | None = None
+        #: Slots that the store counts as ours, when that was said last, and calls that are running.
+        self.held = 0
+        self.said_at = NEVER
+        self.calls = 0
+        self.used_at = self.missed_at = NEVER
+        #: What to take ahead when calls find nothing; below `low` in hand it is fetched before they do.
+        self.like = 0
+        self.low = -1.0
+        self.is_asked = False
+        self.refused: Refused | None = None
+        self.refused_tokens = 0
+        self.refused_until = NEVER
+        #: What the store said last: requests and tokens left beside those in hand, and when they are as if never used.
+        self.info: Got | None = None
+        self.base: float = ENOUGH
+        self.tokens_base: float = ENOUGH
+        self.reset_at = self.tokens_reset_at = NEVER
+        #: Units and windows of its budgets, and the purses of those windows for calls of one day.
+        self.budgets: tuple[tuple[Unit, str], ...] = tuple(
+            (budget.unit, budget.window) for budget in level.limits.budgets
+        ) + ((("nano_usd", "prepaid"),) if level.is_prepaid else ())
+        self.day = -1
+        self.purses: tuple[Purse, ...] = ()
+
+    @property
+    def has_rules(self) -> bool:
+        return self.rules != NO_RULES
+
+    @property
+    def limit(self) -> int:
+        """Of the tightest window; 0: none."""
+        return self.info.limit if self.info else 0
+
+    def has(self, tokens: int, now: float) -> bool:
+        """Whether one more call can be served from the hand. A spare lease takes the place of one that cannot."""
+        if self.slots < 1:
+            return False
+        if self.until > now and self.requests >= 1 and self.tokens >= tokens:
+            return True
+        spare = self.spare
+        return (
+            spare is not None
+            and spare.until > now
+            and spare.requests >= 1
+            and spare.tokens >= tokens
+        )
+
+    def free_purses(self, want: Want, now: float) -> "list[tuple[Purse, int]] | None":
+        """Its purses with what the call would bind of each; None if it does not have them all, or not enough in one."""
+        if self.day != want.received_at // DAY_US:
+            return None
+        found = []
+        for purse in self.purses:
+            amount = want.bound_tokens if purse.unit == "tokens" else want.bound_nano_usd
+            if purse.free < amount or purse.until <= now or purse.is_gone:
+                return None
+            found.append((purse, amount))
+        return found
+
+    def take(self, tokens: int, now: float) -> "tuple[Leftover | None, Receipts]":
+        """One call, after `has`. Gives what is left of a lease that made room for the spare one."""
+        over = None
+        if not (self.until > now and self.requests >= 1 and self.tokens >= tokens):
+            over = self.let_go()
+        self.requests -= 1
+        self.tokens -= tokens
+        self.slots -= 1
+        self.calls += 1
+        self.used_at = now
+        return over, self.receipts
+
+    def let_go(self) -> "Leftover | None":
+        """Drops the lease in hand; the spare one, if there is one, takes its place."""
+        over = Leftover(self, self.receipts, _finite(self.requests), _finite(self.tokens))
+        if self.requests < ENOUGH:
+            self.requests = 0
+        if self.tokens < ENOUGH:
+            self.tokens = 0
+        spare, self.spare = self.spare, None
+        if spare is not None:
+            self._hold(spare)
+        elif self.requests < ENOUGH or self.tokens < ENOUGH:
+            self.until = NEVER
+        return over if over.requests or over.tokens else None
+
+    def add(self, lease: Spare) -> None:
+        """A further lease. A third one joins the second: with the earlier end, and counted where that one was."""
+        if self.spare is not None:
+            spare = self.spare
+            self.spare = Spare(
+                spare.requests + lease.requests,
+                spare.tokens + lease.tokens,
+                min(spare.until, lease.until),
+                spare.receipts,
+            )
+        elif _finite(self.requests) or _finite(self.tokens):
+            self.spare = lease
+        else:
+            self._hold(lease)
+
+    def _hold(self, lease: Spare) -> None:
+        if self.requests < ENOUGH:
+            self.requests = lease.requests
+        if self.tokens < ENOUGH:
+            self.tokens = lease.tokens
+        self.until, self.receipts = lease.until, lease.receipts
+
+    @property
+    def has_lease(self) -> bool:
+        return bool(_finite(self.requests) or _finite(self.tokens) or self.spare is not None)
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.calls or self.held or self.has_lease or self.is_asked)
+
+    def hear(self, got: Got, now: float) -> None:
+        """What the store said."""
+        self.info = got
+        self.reset_at = now + got.reset / SECOND
+        self.tokens_reset_at = now + got.tokens_reset / SECOND
+        self.base = got.left if got.limit else ENOUGH
+        self.tokens_base = got.tokens_left if self.per_minute else ENOUGH
+
+    def miss(self, now: float) -> None:
+        """A call found nothing in hand."""
+        if now - self.missed_at < _OFTEN_SECONDS:
+            self.like = min(_MOST_LIKED, max(1, 2 * self.like))
+        else:
+            self.like //= 2
+        self.missed_at = now
+
+    @property
+    def liked(self) -> int:
+        """Nothing is taken ahead near the limit: it would be somebody else's last."""
+        return self.like if self.info and (self.info.left >= FEW or not self.info.limit) else 0
+
+
+class Leftover(NamedTuple):
+    """Leased and not spent."""
+
+    hand: Hand
+    receipts: Receipts
+    requests: int
+    tokens: int
+
+
+def _finite(amount: float) -> int:
+    return 0 if amount == ENOUGH else max(0, int(amount))
+
+
+class Purse:
+    """A slice of one balance. `free` is nobody's yet, `bound` is running calls'. `free` below zero: calls cost more than their
+    bounds, and the rest of the slice has to bear it.
+    """
+
+    __slots__ = (
+        "bound",
+        "free",
+        "is_gone",
+        "kind",
+        "lent",
+        "level_id",
+        "like",
+        "low",
+        "missed_at",
+        "refused",
+        "refused_bound",
+        "refused_until",
+        "slice_id",
+        "unit",
+        "until",
+        "used_at",
+        "window",
+    )
+
+    def __init__(self, level: Level, unit: Unit, window: str) -> None:
+        self.kind = level.kind
+        self.level_id = level.id
+        self.unit: Unit = unit
+        self.window = window
+        self.free: float = 0
+        self.bound = 0
+        self.slice_id = 0
+        #: As the tables have it (usage/budget_terms.py `Grant`).
+        self.lent = 0
+        self.until = self.used_at = self.missed_at = NEVER
+        self.like = 0
+        #: The least that was free since the last look: nobody needed that.
+        self.low: float = 0
+        #: Forgotten: whoever still knows of it must look for the balance's purse anew.
+        self.is_gone = False
+        self.refused: Refused | None = None
+        self.refused_bound = 0
+        self.refused_until = NEVER
+
+    def has(self, amount: int, now: float) -> bool:
+        return self.free >= amount and (self.until > now or not amount)
+
+    def learn(self, slice_id: int, lent: int, until: float) -> None:
+        """What the tables say was lent. The difference to what we knew is a grant, heard of now or lost on its way."""
+        self.until = until
+        if not slice_id:
+            # That limit is no more.
+            self.free, self.slice_id, self.lent = ENOUGH, 0, 0
+            return
+        if self.free == ENOUGH:
+            self.free = -self.bound
+        known = self.lent if slice_id == self.slice_id else 0
+        self.free += lent - known
+        self.slice_id, self.lent = slice_id, lent
+
+    def lose(self) -> None:
+        """The slice is not ours any more. For what calls have bound of it they will answer in the tables."""
+        self.free = -self.bound
+        self.slice_id = self.lent = 0
+        self.until = NEVER
+
+    def bind(self, amount: int, now: float) -> None:
+        free = self.free = self.free - amount
+        self.bound += amount
+        if free < self.low:
+            self.low = free
+        self.used_at = now
+
+    def settle(self, amount: int, cost: int) -> None:
+        """What a call had bound is free again, but for what it cost."""
+        self.bound -= amount
+        self.free = max(self.free + amount - cost, -self.bound)
+
+    def give_back(self, keep: float) -> int:
+        """Takes out what is free beyond `keep`, for the tables."""
+        if not self.slice_id or self.free == ENOUGH:
+            return 0
+        amount = max(0, int(self.free - keep))
+        self.free -= amount
+        self.lent -= amount
+        return amount
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.bound and (self.free <= 0 or not self.slice_id)
+
+
+class Lease:
+    """What a call took. Settled once, released once, in any order; unsettled at its release it has cost nothing.
+
+    `limit`, `remaining` and `reset_seconds` are of the level with the fewest requests left, `token_*` of that with the fewest
+    tokens; None where no level limits them.
+    """
+
+    __slots__ = (
+        "_at",
+        "_correct",
+        "_hands",
+        "_purses",
+        "_tokens",
+        "limit",
+        "remaining",
+        "reset_seconds",
+        "token_limit",
+        "token_remaining",
+        "token_reset_seconds",
+    )
+
+    def __init__(
+        self,
+        hands: list[Hand],
+        purses: list[tuple[Purse, int]],
+        tokens: list[Leftover],
+        correct: Callable[[Leftover], None],
+        at: float,
+    ) -> None:
+        self._hands = hands
+        self._purses = purses
+        self._tokens = tokens
+        self._correct = correct
+        self.limit: int | None = None
+        self.remaining: int | None = None
+        self.reset_seconds: float | None = None
+        self.token_limit: int | None = None
+        self.token_remaining: int | None = None
+        self.token_reset_seconds: float | None = None
+        tight, least = None, ENOUGH
+        for hand in hands:
+            left = hand.base + hand.requests
+            if left < least:
+                tight, least = hand, left
+        if tight is not None:
+            self.limit, self.remaining = tight.limit, int(least)
+            self.reset_seconds = max(0.0, tight.reset_at - at)
+        if tokens:
+            hand = min((each.hand for each in tokens), key=_tokens_left)
+            self.token_limit = hand.per_minute
+            self.token_remaining = max(0, int(_tokens_left(hand)))
+            self.token_reset_seconds = max(0.0, hand.tokens_reset_at - at)
+
+    def settle(self, tokens: int, nano_usd: int) -> None:
+        """What the call came to: tokens in and out, and money. The rest of what it had bound is free at once."""
+        purses, self._purses = self._purses, []
+        for purse, amount in purses:
+            purse.settle(amount, tokens if purse.unit == "tokens" else nano_usd)
+        taken, self._tokens = self._tokens, []
+        for each in taken:
+            self._correct(each._replace(tokens=each.tokens - tokens))
+
+    def release(self) -> None:
+        """Gives the slots back; requests stay counted."""
+        if self._purses or self._tokens:
+            self.settle(0, 0)
+        hands, self._hands = self._hands, []
+        for hand in hands:
+            hand.calls -= 1
+            hand.slots += 1
+
+    def absorb(self, other: "Lease") -> None:
+        """A call that goes on to another provider takes that one's levels as well; both end together."""
+        self._hands += other._hands
+        self._purses += other._purses
+        self._tokens += other._tokens
+        other._hands, other._purses, other._tokens = [], [], []
+
+    @property
+    def told(self) -> list[Told]:
+        """For a why-card, as things stand now: ask right after the take, before anybody else takes."""
+        found = []
+        for hand in self._hands:
+            kind = hand.level.kind
+            if hand.base < ENOUGH:
+                left = int(hand.base + hand.requests)
+                found.append(Told(kind, "requests", hand.limit, left + 1, left))
+            if hand.slots < ENOUGH and hand.info is not None:
+                left = hand.info.slots_left + int(hand.slots)
+                found.append(Told(kind, "slots", hand.rules.slots, left + 1, left))
+        for taken in self._tokens:
+            left = int(_tokens_left(taken.hand))
+            limit = taken.hand.per_minute
+            found.append(Told(taken.hand.level.kind, "tokens", limit, left + taken.tokens, left))
+        for purse, amount in self._purses:
+            free = 0 if purse.free == ENOUGH else int(purse.free)
+            found.append(Told(purse.kind, f"{purse.unit} {purse.window}", 0, free + amount, free))
+        return found
+
+
+def _tokens_left(hand: Hand) -> float:
+    return hand.tokens_base + hand.tokens

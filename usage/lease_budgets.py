@@ -1,0 +1,312 @@
+"""A worker's side of budgets and balances: what its calls find free in its slices, and the trips to the tables for more.
+
+On the loop's thread, but for the trips themselves, which a keeper makes one after the other.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple, Protocol
+
+from tenants.clock import Clock
+from tenants.limits import Unit
+from usage import windows
+from usage.budget_terms import SLICE_SECONDS, BudgetAsk, Part, Reply, Short
+from usage.hands import ENOUGH, Hand, Purse
+from usage.keeper import Keeper
+from usage.parked import Parked
+from usage.wants import Reason, Refused, Want
+
+#: Calls of one trip.
+_CALLS: Final = 200
+#: Seconds for which a refusal is taken as given, and for which nobody asks tables that are away.
+_REMEMBERED: Final = 0.1
+_AWAY_SECONDS: Final = 0.25
+#: Seconds between renewals of the slices, and after which what nobody needed goes back.
+_RENEW_SECONDS: Final = 3.0
+_IDLE_SECONDS: Final = 0.5
+_FORGET_SECONDS: Final = 10.0
+#: Calls that find too little this soon after one another are reason to borrow more; at most for so many calls.
+_OFTEN_SECONDS: Final = 0.25
+_MOST_LIKED: Final = 64
+
+
+class Bank(Protocol):
+    """usage/budgets.py. Every function is one transaction and raises `django.db.Error` when the database is away."""
+
+    def lease(self, boot: str, asks: Sequence[BudgetAsk], now: datetime) -> list[Reply]: ...
+
+    def give_back(self, boot: str, amounts: Mapping[int, int]) -> None: ...
+
+    def renew(self, boot: str, now: datetime) -> dict[int, int]: ...
+
+
+class _Trip(NamedTuple):
+    returns: Mapping[int, int]
+    renews: bool
+    asks: tuple[BudgetAsk, ...]
+
+
+class _News(NamedTuple):
+    lent: Mapping[int, int] | None
+    replies: list[Reply]
+
+
+class BudgetDesk:
+    """`settle` hears of each parked call whose bounds were taken or refused. `boot` is the uuid of the worker's journal."""
+
+    def __init__(
+        self,
+        bank: Bank,
+        keeper: Keeper,
+        boot: str,
+        settle: Callable[[Parked], None],
+        clock: Clock,
+    ) -> None:
+        self._bank = bank
+        self._keeper = keeper
+        self._boot = boot
+        self._settle = settle
+        self._clock = clock
+        self._purses: dict[tuple[int, Unit, str], Purse] = {}
+        self._queue: deque[Parked] = deque()
+        self._returns: dict[int, int] = {}
+        self._is_busy = False
+        self._renewed_at = self._looked_at = clock.monotonic()
+        self._away_until = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._purses)
+
+    @property
+    def bound(self) -> int:
+        """What running calls have bound, over all balances."""
+        return sum(purse.bound for purse in self._purses.values())
+
+    # --- what calls find ---
+
+    def purses(self, hand: Hand, want: Want) -> list[tuple[Purse, int]]:
+        """The level's purses for a call of that day, each with what the call can use of it at most."""
+        day = want.received_at // windows.DAY_US
+        if hand.day != day or any(purse.is_gone for purse in hand.purses):
+            hand.day = day
+            hand.purses = tuple(
+                self._purse(hand, unit, windows.window_at(window, want.received_at))
+                for unit, window in hand.budgets
+            )
+        return [
+            (purse, want.bound_tokens if purse.unit == "tokens" else want.bound_nano_usd)
+            for purse in hand.purses
+        ]
+
+    def _purse(self, hand: Hand, unit: Unit, window: str) -> Purse:
+        key = (hand.level.id.int, unit, window)
+        purse = self._purses.get(key)
+        if purse is None:
+            purse = self._purses[key] = Purse(hand.level, unit, window)
+        return purse
+
+    def try_take(self, call: Parked, now: float) -> bool:
+        """Binds from what is free, all or nothing."""
+        for purse, amount in call.purses:
+            if not purse.has(amount, now):
+                return False
+        for purse, amount in call.purses:
+            purse.bind(amount, now)
+        call.bound = call.has_budgets = True
+        return True
+
+    def undo(self, call: Parked) -> None:
+        if call.bound:
+            for purse, amount in call.purses:
+                purse.settle(amount, 0)
+        call.bound = call.has_budgets = False
+
+    def known_refusal(self, call: Parked, now: float) -> Refused | None:
+        """A refusal of just now that holds for this call too."""
+        if now < self._away_until:
+            return unavailable(call)
+        for purse, amount in call.purses:
+            if (
+                purse.refused is not None
+                and purse.refused_until > now
+                and amount >= purse.refused_bound
+                and not purse.has(amount, now)
+            ):
+                return purse.refused
+        return None
+
+    # --- trips ---
+
+    def park(self, call: Parked, now: float) -> None:
+        for purse, amount in call.purses:
+            if not purse.has(amount, now):
+                if now - purse.missed_at < _OFTEN_SECONDS:
+                    purse.like = min(_MOST_LIKED * amount, max(amount, 2 * purse.like))
+                else:
+                    purse.like //= 2
+                purse.missed_at = now
+        self._queue.append(call)
+
+    def send(self, now: float) -> None:
+        """Makes the next trip, if there is a reason for one and none is under way."""
+        if self._is_busy:
+            return
+        calls = self._next_calls()
+        renews = now - self._renewed_at > _RENEW_SECONDS and any(
+            purse.slice_id for purse in self._purses.values()
+        )
+        if not (calls or renews or self._returns):
+            return
+        if renews:
+            self._renewed_at = now
+        returns, self._returns = self._returns, {}
+        trip = _Trip(returns, renews, self._asks(calls))
+        had = {purse.slice_id: purse for purse in self._purses.values() if purse.slice_id}
+        self._is_busy = True
+        self._keeper.do(
+            lambda: self._make(trip), lambda news: self._came_back(now, calls, had, news)
+        )
+
+    def _next_calls(self) -> list[Parked]:
+        calls: list[Parked] = []
+        while self._queue and len(calls) < _CALLS:
+            call = self._queue.popleft()
+            if call.is_waiting:
+                calls.append(call)
+        return calls
+
+    def _asks(self, calls: Sequence[Parked]) -> tuple[BudgetAsk, ...]:
+        """What is free serves the first of them; the others borrow."""
+        free: dict[Purse, int] = {}
+        asks = []
+        for call in calls:
+            parts = []
+            for purse, amount in call.purses:
+                here = free.get(purse)
+                if here is None:
+                    here = amount if purse.free == ENOUGH else int(purse.free)
+                need = max(0, amount - here)
+                free[purse] = max(0, here - amount)
+                level = (purse.kind, purse.level_id, purse.unit, purse.window)
+                parts.append(Part(*level, amount, need, need + purse.like))
+            asks.append(BudgetAsk(tuple(parts)))
+        return tuple(asks)
+
+    def _make(self, trip: _Trip) -> _News:
+        """In the keeper's thread."""
+        if trip.returns:
+            self._bank.give_back(self._boot, trip.returns)
+        lent = self._bank.renew(self._boot, self._clock.now()) if trip.renews else None
+        replies = []
+        if trip.asks:
+            replies = self._bank.lease(self._boot, trip.asks, self._clock.now())
+        return _News(lent, replies)
+
+    def _came_back(
+        self, sent: float, calls: list[Parked], had: Mapping[int, Purse], news: _News | None
+    ) -> None:
+        self._is_busy = False
+        now, until = self._clock.monotonic(), sent + SLICE_SECONDS
+        if news is None:
+            self._away_until = now + _AWAY_SECONDS
+            for call in calls:
+                call.refused = unavailable(call)
+                self._settle(call)
+            return
+        if news.lent is not None:
+            _renewed(had, news.lent, self._returns, until)
+        granted = []
+        for call, reply in zip(calls, news.replies, strict=True):
+            if isinstance(reply, Short):
+                self._refuse(call, reply, now)
+                continue
+            granted.append(call)
+            for (purse, _), grant in zip(call.purses, reply.grants, strict=True):
+                # What was put aside for the tables since the trip began is not out of their figure yet.
+                pending = self._returns.get(grant.slice_id, 0)
+                purse.learn(grant.slice_id, grant.lent - pending, until)
+        for call in granted:
+            self._serve(call, now)
+        self.send(now)
+
+    def _serve(self, call: Parked, now: float) -> None:
+        if not call.is_waiting:
+            return
+        if self.try_take(call, now):
+            self._settle(call)
+        else:
+            # The reply took longer than a slice lives, or a call that cost too much came between.
+            self._queue.append(call)
+
+    def _refuse(self, call: Parked, short: Short, now: float) -> None:
+        purse, amount = call.purses[short.part]
+        reason: Reason = "budget_held" if short.reason == "held" else "budget_exhausted"
+        if short.reason == "exhausted" and purse.kind == "account" and purse.window == "prepaid":
+            reason = "balance_exhausted"
+        refused = Refused(
+            purse.kind,
+            reason,
+            1.0 if short.reason == "held" else None,
+            short.limit,
+            max(0, short.left + (int(purse.free) if purse.free < ENOUGH else 0)),
+            0.0,
+            purse.unit,
+            purse.window,
+            short.reset_at,
+        )
+        purse.refused, purse.refused_bound = refused, amount
+        purse.refused_until = now + _REMEMBERED
+        call.refused = refused
+        self._settle(call)
+
+    # --- what is not used ---
+
+    def tick(self, now: float) -> None:
+        """What nobody needed goes back; slices are renewed. Now and then, several times a second."""
+        if now - self._looked_at >= _IDLE_SECONDS / 2:
+            self._looked_at = now
+            for key, purse in list(self._purses.items()):
+                self._look_at(purse, now)
+                if purse.is_idle and now - max(purse.used_at, purse.missed_at) > _FORGET_SECONDS:
+                    purse.is_gone = True
+                    del self._purses[key]
+        self.send(now)
+
+    def _look_at(self, purse: Purse, now: float) -> None:
+        if purse.free == ENOUGH:
+            if purse.until <= now:
+                # There was no such limit then; whoever comes next finds out whether there is one now.
+                purse.free = -purse.bound
+            return
+        is_busy = now - purse.used_at < _IDLE_SECONDS
+        keep = purse.free - purse.low // 2 if is_busy else 0
+        self._return(purse, max(0.0, keep))
+        purse.low = purse.free
+
+    def _return(self, purse: Purse, keep: float) -> None:
+        amount = purse.give_back(keep)
+        if amount:
+            self._returns[purse.slice_id] = self._returns.get(purse.slice_id, 0) + amount
+
+    def close(self) -> None:
+        """What is free goes back, with one last trip. What calls have bound stays until the tables have their entries."""
+        for purse in self._purses.values():
+            self._return(purse, 0.0)
+        returns, self._returns = self._returns, {}
+        if returns:
+            self._keeper.do(lambda: self._bank.give_back(self._boot, returns), lambda _: None)
+
+
+def _renewed(
+    had: Mapping[int, Purse], lent: Mapping[int, int], pending: Mapping[int, int], until: float
+) -> None:
+    for slice_id, purse in had.items():
+        if slice_id in lent:
+            purse.learn(slice_id, lent[slice_id] - pending.get(slice_id, 0), until)
+        else:
+            purse.lose()
+
+
+def unavailable(call: Parked) -> Refused:
+    return Refused(call.purses[0][0].kind, "ledger_unavailable", 1.0)

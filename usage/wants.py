@@ -1,0 +1,61 @@
+"""What a call asks of the limits of all its levels, and how it is told no. Pure."""
+
+from typing import Literal, NamedTuple
+
+from tenants.limits import Unit
+from usage.levels import Kind, Level
+
+Reason = Literal[
+    "requests",
+    "daily",
+    "tokens",
+    "concurrency",
+    "budget_exhausted",
+    "balance_exhausted",
+    "budget_held",
+    "overloaded",
+    "ledger_unavailable",
+]
+
+
+class Want(NamedTuple):
+    """What a call asks of all its levels: one request, one slot, `tokens` by estimate; and of their budgets its bounds.
+
+    `levels`: those that limit anything or are prepaid. `received_at`: µs since 1970; it says to which day and month the call
+    belongs.
+    """
+
+    levels: tuple[Level, ...]
+    received_at: int
+    tokens: int
+    bound_tokens: int
+    bound_nano_usd: int
+
+
+class Refused(NamedTuple):
+    """Nothing was taken. `retry_after`: seconds until that level would let a call through, if nobody else came; None: not in
+    this period. `limit` is the one that was reached, `remaining` what is left of it, of a budget what the call may count on.
+    `reset_seconds`: until it is as if never used. `reset_at`: when a budget's window ends (µs since 1970; None: never).
+    """
+
+    level: Kind
+    reason: Reason
+    retry_after: float | None = None
+    limit: int = 0
+    remaining: int = 0
+    reset_seconds: float = 0.0
+    unit: Unit = "tokens"
+    window: str = ""
+    reset_at: int | None = None
+
+
+class Told(NamedTuple):
+    """One limit that a call took from, for whoever asks why: `what` is `requests`, `tokens`, `slots`, or of a budget
+    `tokens month:2026-11`, `nano_usd prepaid` …; before and after the call. Of a budget `limit` may be unknown (0).
+    """
+
+    level: Kind
+    what: str
+    limit: int
+    before: int
+    after: int
