@@ -99,6 +99,7 @@ class _Desk:
 
     def _grant(self, part: Part, limit: int | None) -> Grant:
         if limit is None:
+            self._close_slice(self._lines.get(_key(part)))
             return Grant(0, 0)
         line = self._lines[_key(part)]
         its_slice = line.slice or self._open_slice(line)
@@ -107,6 +108,13 @@ class _Desk:
         line.balance.ceiling = max(limit, line.used)
         self._served.add(its_slice.id)
         return Grant(its_slice.id, its_slice.lent)
+
+    def _close_slice(self, line: Line | None) -> None:
+        """Of a limit that is no more. The worker forgets it, so a limit that comes back begins with a row of its own."""
+        if line is not None and line.slice is not None:
+            gone = line.slice.id
+            line.end_slice()
+            HoldSlice.objects.filter(id=gone).delete()
 
     def _open_slice(self, line: Line) -> HoldSlice:
         line.slice = HoldSlice.objects.create(

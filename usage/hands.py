@@ -5,6 +5,7 @@ Belongs to the loop's thread. Moments are seconds of the monotonic clock.
 
 from collections.abc import Callable
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from tenants.limits import Unit
 from usage.levels import Level
@@ -323,7 +324,8 @@ class Purse:
 
     @property
     def is_idle(self) -> bool:
-        return not self.bound and (self.free <= 0 or not self.slice_id)
+        """What the tables say was lent is a difference to what we know: as long as there is a row, we have to know."""
+        return not self.bound and not self.slice_id
 
 
 class Lease:
@@ -379,14 +381,21 @@ class Lease:
             self.token_remaining = max(0, int(_tokens_left(hand)))
             self.token_reset_seconds = max(0.0, hand.tokens_reset_at - at)
 
-    def settle(self, tokens: int, nano_usd: int) -> None:
-        """What the call came to: tokens in and out, and money. The rest of what it had bound is free at once."""
+    def settle(self, tokens: int, nano_usd: int, provider_id: UUID | None = None) -> None:
+        """What the call came to: tokens in and out, and money. The rest of what it had bound is free at once.
+
+        `provider_id`: who served it, and is charged. Another provider that was tried before has had nothing of it.
+        """
         purses, self._purses = self._purses, []
         for purse, amount in purses:
-            purse.settle(amount, tokens if purse.unit == "tokens" else nano_usd)
+            used = tokens if purse.unit == "tokens" else nano_usd
+            passed_over = purse.kind == "provider" and provider_id not in {None, purse.level_id}
+            purse.settle(amount, 0 if passed_over else used)
         taken, self._tokens = self._tokens, []
         for each in taken:
-            self._correct(each._replace(tokens=each.tokens - tokens))
+            level = each.hand.level
+            passed_over = level.kind == "provider" and provider_id not in {None, level.id}
+            self._correct(each._replace(tokens=each.tokens - (0 if passed_over else tokens)))
 
     def release(self) -> None:
         """Gives the slots back; requests stay counted."""

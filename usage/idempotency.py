@@ -205,7 +205,7 @@ def _came_to_nothing(settlement: Settlement) -> bool:
     return (
         settlement.status >= 400
         and settlement.status != _CLIENT_LEFT
-        and not settlement.cost_nano_usd
+        and settlement.cost_nano_usd == 0
     )
 
 

@@ -220,8 +220,13 @@ def _rated(entries: Sequence[LedgerEntry], tag: pricing.PriceTag) -> Iterator[Ra
             model=entry.model,
             lines=len(costs),
             was=sum(known) if known else None,
-            now=pricing.cost(usage, tag),
+            now=0 if _came_to_nothing(entry, usage) else pricing.cost(usage, tag),
         )
+
+
+def _came_to_nothing(entry: LedgerEntry, usage: Usage) -> bool:
+    """A provider that failed is paid nothing, not even what a request costs (gateway/relay/settling.py)."""
+    return entry.usage_source == LedgerEntry.Source.NONE and usage == Usage()
 
 
 def _corrections_of(

@@ -453,9 +453,9 @@ class Dispatch:
             self._seat.is_over = True
         if self._seat.lease is not None:
             used = record.usage
-            self._seat.lease.settle(used.input + used.output, record.cost_nano_usd or 0)
-        targets = self._targets
-        self._house.meters.settled(self._intent.dialect_in, record, targets)
+            served_by = self._serving.upstream.id if self._serving is not None else None
+            self._seat.lease.settle(used.input + used.output, record.cost_nano_usd or 0, served_by)
+        self._house.meters.settled(self._intent.dialect_in, record, self._targets)
         return record.cost_nano_usd
 
     def _keep(self, data: bytes) -> None:

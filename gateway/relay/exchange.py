@@ -369,6 +369,9 @@ class Exchange:
             if self._dispatch is not None:
                 self._dispatch.client_gone()
             else:
+                if self.known is not None and self._claim is not None:
+                    # Which gives the claim back: the call was not made.
+                    self._log_refusal(self.known, CLIENT_LEFT, "client_gone")
                 self._count(CLIENT_LEFT)
         finally:
             self._end()

@@ -77,12 +77,14 @@ def test_no_more_than_the_burst_comes_at_once_and_the_rest_comes_in_time(two: Do
 
 def test_every_window_of_several_counts(two: Door) -> None:
     key = limited(two, rate_limits=["3/s", "5/h"])
-    assert passed(crowd(two, key, 12)) == 3
+    began = time.monotonic()
+    first = passed(crowd(two, key, 12))
+    assert first == 3 or (3 < first <= 5 and time.monotonic() - began > 1.0)
     time.sleep(1.2)
-    assert passed(crowd(two, key, 12)) == 2
+    assert first + passed(crowd(two, key, 12)) == 5
     answer = call(two, key)
     assert refused(two, answer, 429, "rate_limit_exceeded")["type"] == "rate_limit_error"
-    assert 3500 <= int(answer.headers["retry-after"]) <= 3600
+    assert 3500 <= int(answer.headers["retry-after"]) <= 3601
 
 
 def test_a_days_requests_are_counted_by_all(two: Door) -> None:
@@ -109,7 +111,7 @@ def test_calls_at_once_are_counted_by_all(two: Door) -> None:
     key = limited(two, max_concurrency=3)
     model = "oracle/slow:1.0"
     assert passed(crowd(two, key, 8, model)) == 3
-    time.sleep(0.3)
+    time.sleep(0.6)
     assert passed(crowd(two, key, 3, model)) == 3, "slots are free when their calls have ended"
 
 

@@ -1,9 +1,10 @@
 """A worker's limits without its threads: stores and balances in memory, by a clock that a test moves."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TypeVar
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
 from tenants.clock import Clock
@@ -15,6 +16,8 @@ from usage.stores import MemoryStore
 from usage.tiers import Tiers
 
 T = TypeVar("T")
+#: For which a slice is lent; and for which an empty one stays after that.
+_LIFE: Final = timedelta(seconds=10)
 Balance = tuple[UUID, str, str]
 
 
@@ -66,6 +69,7 @@ class HeldKeeper(Keeper):
 @dataclass
 class HeldSlice:
     id: int
+    deadline: datetime
     amount: int = 0
     lent: int = 0
 
@@ -77,6 +81,7 @@ class HeldBank:
         self.limits = dict(limits or {})
         self.spent: dict[Balance, int] = {}
         self.slices: dict[tuple[str, Balance], HeldSlice] = {}
+        self._ids = itertools.count(1)
         self.trips = 0
         self.is_away = False
 
@@ -93,13 +98,13 @@ class HeldBank:
 
     def lease(self, boot: str, asks: Sequence[BudgetAsk], now: datetime) -> list[Reply]:
         self._arrive()
-        return [self._answer(boot, ask) for ask in asks]
+        return [self._answer(boot, ask, now + _LIFE) for ask in asks]
 
-    def _answer(self, boot: str, ask: BudgetAsk) -> Reply:
+    def _answer(self, boot: str, ask: BudgetAsk, until: datetime) -> Reply:
         for place, part in enumerate(ask.parts):
             if (short := self._short(place, part)) is not None:
                 return short
-        return Granted(tuple(self._grant(boot, part) for part in ask.parts))
+        return Granted(tuple(self._grant(boot, part, until) for part in ask.parts))
 
     def _short(self, place: int, part: Part) -> Short | None:
         key = (part.id, part.unit, part.window)
@@ -109,11 +114,15 @@ class HeldBank:
         reason: Reason = "exhausted" if part.bound > limit - spent else "held"
         return Short(place, reason, limit, spent, self.left(key), None)
 
-    def _grant(self, boot: str, part: Part) -> Grant:
+    def _grant(self, boot: str, part: Part, until: datetime) -> Grant:
         key = (part.id, part.unit, part.window)
         if key not in self.limits:
+            self.slices.pop((boot, key), None)
             return Grant(0, 0)
-        mine = self.slices.setdefault((boot, key), HeldSlice(len(self.slices) + 1))
+        if (boot, key) not in self.slices:
+            self.slices[boot, key] = HeldSlice(next(self._ids), until)
+        mine = self.slices[boot, key]
+        mine.deadline = until
         amount = generous(part.need, part.like, self.left(key)) if part.need else 0
         mine.amount += amount
         mine.lent += amount
@@ -127,8 +136,17 @@ class HeldBank:
             each.lent -= amount
 
     def renew(self, boot: str, now: datetime) -> dict[int, int]:
+        """And sweeps: a slice with nothing in it goes some time after its deadline."""
         self._arrive()
-        return {each.id: each.lent for (owner, _), each in self.slices.items() if owner == boot}
+        self.slices = {
+            place: each
+            for place, each in self.slices.items()
+            if each.amount or each.deadline + _LIFE > now
+        }
+        mine = [each for (owner, _), each in self.slices.items() if owner == boot]
+        for each in mine:
+            each.deadline = now + _LIFE if each.amount else each.deadline
+        return {each.id: each.lent for each in mine}
 
     def flush(self, key: Balance, cost: int, boot: str = "") -> None:
         """The entry of a call of that worker (or of the only one) has come into the tables."""

@@ -305,6 +305,49 @@ def test_what_cost_more_than_its_bound_is_borne_by_what_is_free() -> None:
     rig.lease(key, bound=750)
 
 
+@pytest.mark.parametrize("happens", ["nobody asks for a while", "the limit is gone for a while"])
+def test_what_was_spent_before_is_not_spent_again_after(happens: str) -> None:
+    key, bank = budgeted(1_000)
+    place, rig = (key.id, "nano_usd", MONTH), Rig(bank=bank)
+
+    def spend() -> int:
+        passed = 0
+        while passed < 5 and isinstance(lease := rig.take(key, bound=100), Lease):
+            passed += 1
+            lease.settle(0, 100)
+            lease.release()
+            bank.flush(place, 100)
+        return passed
+
+    assert spend() == 5
+    if happens == "the limit is gone for a while":
+        del bank.limits[place]
+        rig.after(0.25).lease(key, bound=100).release()
+        bank.limits[place] = 1_000
+    rig.after(11)
+    assert spend() == 5
+    assert spend() == 0
+    assert bank.spent[place] == 1_000
+
+
+def test_a_provider_that_was_passed_over_is_charged_nothing() -> None:
+    """Neither in the tables nor in hand: what it was to get is free again, and goes back."""
+    limits = LimitSet(budgets=(BudgetLimit("nano_usd", "total", 100),), tokens_per_minute=50)
+    first, second = (Level("provider", uuid4(), limits) for _ in range(2))
+    places = [(each.id, "nano_usd", "total") for each in (first, second)]
+    bank = HeldBank(dict.fromkeys(places, 100))
+    rig = Rig(bank=bank)
+    lease = rig.lease(first, bound=60, tokens=20)
+    lease.absorb(rig.lease(second, bound=60, tokens=20))
+    lease.settle(30, 40, second.id)
+    lease.release()
+    bank.flush(places[1], 40)
+    rig.after(1)
+    assert [bank.held(place) for place in places] == [0, 0]
+    told = [rig.lease(each, bound=1, tokens=1).token_remaining for each in (first, second)]
+    assert told == [49, 19]
+
+
 def test_a_new_month_is_a_new_balance() -> None:
     key, bank = budgeted(100)
     rig = Rig(bank=bank)
