@@ -1,15 +1,18 @@
 """Starting gunicorn from within Python, so that one command serves and nothing needs a shell."""
 
+import gc
 import logging
 from typing import Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgresWrapper
+from django.urls import get_resolver
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from gateway import static_files
+from gateway.asgi import application
 from gateway.metrics.shared import SharedFiles
 from gateway.worker import Worker, after_fork
 from tenants import patience
@@ -71,8 +74,6 @@ class _Server(BaseApplication):  # type: ignore[misc]
         self._counters.remove()
 
     def load(self) -> Any:
-        from gateway.asgi import application  # noqa: PLC0415 - belongs to the worker, after the fork
-
         return application
 
 
@@ -93,4 +94,14 @@ def serve(bind: str, workers: int) -> None:
             # The pool belongs to the process, its threads do not survive a fork, and its sockets would be everybody's.
             connection.close_pool()
     _bound_waits()
+    _share_memory()
     _Server(bind, workers).run()
+
+
+def _share_memory() -> None:
+    """What is loaded before the fork is there once for all workers, as long as nobody writes to it: the garbage collector does,
+    to what it looks through. No module of ours opens anything when it is imported.
+    """
+    get_resolver().url_patterns  # noqa: B018 - imports every view
+    gc.collect()
+    gc.freeze()

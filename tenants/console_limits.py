@@ -47,7 +47,7 @@ class LimitFields(HouseForm):
     burst = WholeNumber(
         label="Burst",
         required=False,
-        help_text="Requests that may come together. Empty: a sixth of a minute’s.",
+        help_text="Requests that may come together. Empty: a sixth of a minute’s, at least ten.",
     )
     rate_limits = Lines(
         label="Further windows",

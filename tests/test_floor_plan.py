@@ -16,10 +16,6 @@ LATE_IMPORTS = {
         [("gateway/apps.py", "gateway"), ("gateway/apps.py", "tenants")],
         "what needs models can only be imported once all apps are loaded",
     ),
-    (
-        "gateway/server.py",
-        "gateway.asgi",
-    ): "each worker loads it after the fork, so that nothing opened at import is shared between two",
 }
 
 STANDS = {

@@ -55,6 +55,13 @@ class Grant(NamedTuple):
     lent: int
 
 
+class Lent(NamedTuple):
+    """A slice as the tables have it: `lent` as in `Grant`, and the `amount` that is left of it."""
+
+    lent: int
+    amount: int
+
+
 class Granted(NamedTuple):
     """One grant for each part of the ask, in its order."""
 
@@ -91,8 +98,8 @@ def generous(need: int, like: int, left: int) -> int:
 #         One reply per ask, in order. An ask sees what those before it were granted. Lent until now + SLICE_SECONDS.
 #     give_back(boot: str, amounts: Mapping[int, int]) -> None
 #         slice id → amount, at most what is in the slice. A slice that is not there any more is passed over.
-#     renew(boot: str, now: datetime) -> dict[int, int]
+#     renew(boot: str, now: datetime) -> dict[int, Lent]
 #         Every slice of the worker with something in it is lent until now + SLICE_SECONDS, also one that was written off. Gives
-#         slice id → lent (see `Grant`) of all that there are: an empty one goes some time after its deadline.
+#         slice id → `Lent` of all that there are: an empty one goes some time after its deadline.
 #     release_all(boot: str) -> None
 #         The worker ends, and the tables have all its entries: what is left in its slices is nobody's any more.

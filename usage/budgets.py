@@ -20,6 +20,7 @@ from usage.budget_terms import (
     BudgetAsk,
     Grant,
     Granted,
+    Lent,
     Part,
     Reply,
     Short,
@@ -133,8 +134,8 @@ def give_back(boot: str, amounts: Mapping[int, int]) -> None:
         books.write()
 
 
-def renew(boot: str, now: datetime) -> dict[int, int]:
-    """Every slice of the worker with something in it is lent until `now` + SLICE_SECONDS: slice id → lent (see `Grant`).
+def renew(boot: str, now: datetime) -> dict[int, Lent]:
+    """Every slice of the worker with something in it is lent until `now` + SLICE_SECONDS: slice id → `Lent`.
 
     One that was written off is the worker's again: what counted as spent is held.
     """
@@ -151,7 +152,7 @@ def renew(boot: str, now: datetime) -> dict[int, int]:
         HoldSlice.objects.filter(id__in=full).update(
             deadline=now + timedelta(seconds=SLICE_SECONDS)
         )
-    return {row[0]: row[1] for row in found}
+    return {row[0]: Lent(row[1], row[2]) for row in found}
 
 
 def release_all(boot: str) -> None:

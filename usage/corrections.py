@@ -25,7 +25,9 @@ _REASON_CHARACTERS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What to add to one call, in tokens and nano-USD; negative takes away. `price_id`: what it is rated by now."""
+    """What to add to one call, in tokens and nano-USD; negative takes away. `price_id`: what it is rated by now. `lines`: how
+    many the call had when the difference was worked out; if it has others now, it is another difference. None: it is the same.
+    """
 
     month: str
     request_id: UUID
@@ -33,10 +35,13 @@ class Correction:
     tokens_in: int = 0
     tokens_out: int = 0
     price_id: UUID | None = None
+    lines: int | None = None
 
 
 class Corrected(NamedTuple):
-    """How many calls got a line, and what those lines come to. `passed_over`: corrected before by this very correction."""
+    """How many calls got a line, and what those lines come to. `passed_over`: corrected before, by this very correction or by
+    another since the difference was worked out.
+    """
 
     calls: int
     nano_usd: int
@@ -71,7 +76,11 @@ def correct(
     with change(actor, "ledger.corrected", target) as it:
         sharing()
         calls = _known(corrections)
-        todo = _not_yet(corrections, correction_id)
+        todo = [
+            each
+            for each in _not_yet(corrections, correction_id)
+            if not _is_stale(each, calls[each.month, each.request_id])
+        ]
         lines = [_line(each, calls, actor, text, correction_id) for each in todo]
         LedgerEntry.objects.bulk_create(lines)
         _correct_logs(todo, calls)
@@ -113,9 +122,13 @@ def _known(corrections: Sequence[Correction]) -> dict[tuple[str, UUID], _Call]:
         call = calls.get((each.month, each.request_id))
         if call is None:
             raise Invalid(f"The ledger has no call {each.request_id} in {each.month}.")
-        if min(_after(each, call)) < 0:
+        if min(_after(each, call)) < 0 and not _is_stale(each, call):
             raise Invalid(f"Call {each.request_id} would come to less than nothing.")
     return calls
+
+
+def _is_stale(each: Correction, call: _Call) -> bool:
+    return each.lines is not None and each.lines != call.last_line
 
 
 def _after(each: Correction, call: _Call) -> tuple[int, int, int]:

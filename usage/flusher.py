@@ -67,8 +67,8 @@ class Flusher:
         *,
         clock: Clock = SYSTEM,
         interval: float = 0.25,
-        gather: int = 1_500,
-        at_once: int = 500,
+        gather: int = 1_000,
+        at_once: int = 250,
         at_once_bytes: int = BATCH_BYTES,
         look_every: float = 5.0,
         on_dead: Callable[[Call], object] = lambda call: None,
@@ -177,6 +177,7 @@ class Flusher:
 
     def _round(self, stopping: bool) -> float:
         """One flush, and a look for orphans if it is time for one. Gives the seconds to wait."""
+        batches = self.counters.batches
         try:
             _wait_no_longer(_ANSWER_SECONDS)
             self.flush_now()
@@ -186,8 +187,10 @@ class Flusher:
                 self._next_look = self._clock.monotonic() + self._look_every
                 self.replay_orphans()
         except Exception as fault:  # noqa: BLE001 - it is logged, and without this thread no call would be counted any more
+            close_old_connections()
             return self._failed(fault)
-        finally:
+        if connection.vendor != "sqlite" or self.counters.batches == batches:
+            # A file that is written again and again stays open: opening it costs as much as fifty calls.
             close_old_connections()
         self._backoff = _FIRST_BACKOFF
         return self._interval

@@ -240,6 +240,7 @@ class Purse:
     """
 
     __slots__ = (
+        "asking",
         "bound",
         "free",
         "is_gone",
@@ -266,6 +267,8 @@ class Purse:
         self.window = window
         self.free: float = 0
         self.bound = 0
+        #: Calls that wait for more of it. What they will be granted must find it here.
+        self.asking = 0
         self.slice_id = 0
         #: As the tables have it (usage/budget_terms.py `Grant`).
         self.lent = 0
@@ -325,7 +328,7 @@ class Purse:
     @property
     def is_idle(self) -> bool:
         """What the tables say was lent is a difference to what we know: as long as there is a row, we have to know."""
-        return not self.bound and not self.slice_id
+        return not (self.bound or self.slice_id or self.asking)
 
 
 class Lease:

@@ -77,7 +77,7 @@ Outcome = Fresh | Answer | Verdict
 
 
 def claim(wish: Wish, boot: UUID) -> Outcome:
-    """Whose call it is; `boot` names the journal of whoever asks. One transaction.
+    """Whose call it is; `boot` names the journal of whoever asks. At most one transaction.
 
     Raises Django's database errors and `SealingError`.
     """
@@ -85,25 +85,27 @@ def claim(wish: Wish, boot: UUID) -> Outcome:
     name = sealing.mac(key, b"name", wish.name.encode())
     body = sealing.mac(key, b"body", *wish.body)
     now = SYSTEM.now()
-    with transaction.atomic():
-        _forget_some(IdempotentCall.objects.filter(created_at__lt=now - KEPT))
-        IdempotentCall.objects.filter(
-            key_id=wish.key_id, name=name, created_at__lt=now - KEPT
-        ).delete()
-        row, is_ours = IdempotentCall.objects.get_or_create(
-            key_id=wish.key_id,
-            name=name,
-            defaults={
-                "id": uuid4(),
-                "tenant_id": wish.tenant_id,
-                "body": body,
-                "boot": boot,
-                "request_id": wish.request_id,
-                "created_at": now,
-            },
-        )
-    if is_ours:
-        return Fresh(row.id, wish.tenant_id, (version, key))
+    named = IdempotentCall.objects.filter(key_id=wish.key_id, name=name)
+    # Who repeats a call asks again and again; to be told what is there needs no lock that others wait for.
+    row = named.filter(created_at__gte=now - KEPT).first()
+    if row is None:
+        with transaction.atomic():
+            _forget_some(IdempotentCall.objects.filter(created_at__lt=now - KEPT))
+            named.filter(created_at__lt=now - KEPT).delete()
+            row, is_ours = named.get_or_create(
+                key_id=wish.key_id,
+                name=name,
+                defaults={
+                    "id": uuid4(),
+                    "tenant_id": wish.tenant_id,
+                    "body": body,
+                    "boot": boot,
+                    "request_id": wish.request_id,
+                    "created_at": now,
+                },
+            )
+        if is_ours:
+            return Fresh(row.id, wish.tenant_id, (version, key))
     if bytes(row.body) != body:
         return Verdict.MISMATCH
     if row.state == IdempotentCall.State.OPEN:
@@ -207,6 +209,11 @@ def _came_to_nothing(settlement: Settlement) -> bool:
         and settlement.status != _CLIENT_LEFT
         and settlement.cost_nano_usd == 0
     )
+
+
+def give_back(claimed: UUID) -> None:
+    """The call was not made, and no journal will say so."""
+    IdempotentCall.objects.filter(id=claimed, state=IdempotentCall.State.OPEN).delete()
 
 
 def forget_open(boot: UUID) -> None:

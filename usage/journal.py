@@ -140,8 +140,10 @@ class Journal:
 
     # --- the loop's thread ------------------------------------------------------------------------------------------
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record, attempt: AttemptStarted | None = None) -> None:
         """Writes `record` down. Raises `JournalUnavailable`, and then the record does not exist, and `OutOfOrder`.
+
+        `attempt`: an intent's first, in the same write. If the process dies in it, both are there, or the intent, or neither.
 
         A settlement alone is never refused: what it tells has happened. If the disk does not take it, it goes to the tables
         from memory, and `unwritten` counts it.
@@ -150,7 +152,7 @@ class Journal:
             self._admit(record)
         elif record.request_id.int not in self._open:
             raise OutOfOrder(f"{type(record).__name__} of a call that is not open")
-        data = frame(record)
+        data = frame(record) if attempt is None else frame(record) + frame(attempt)
         try:
             self._write(data)
         except JournalUnavailable:
@@ -162,7 +164,7 @@ class Journal:
                 "A settlement is in memory only: the journal could not be written.",
                 extra={"request_id": call.correlation_id},
             )
-        self._remember(record, len(data))
+        self._remember(record, len(data), attempt)
 
     @property
     def open_calls(self) -> int:
@@ -171,12 +173,12 @@ class Journal:
 
     @property
     def appended(self) -> int:
-        """Records ever taken in."""
+        """Records ever taken in, counted as `pending` counts them."""
         return self._appended
 
     @property
     def pending(self) -> int:
-        """Records that the tables do not have yet."""
+        """Records that the tables do not have yet; an intent and the attempt that came with it are one."""
         return self._appended - self._flushed
 
     @property
@@ -212,11 +214,13 @@ class Journal:
         if self._appended_bytes - self._flushed_bytes >= self._max_bytes:
             raise JournalUnavailable("Too many bytes wait for the database.")
 
-    def _remember(self, record: Record, size: int) -> None:
+    def _remember(self, record: Record, size: int, attempt: AttemptStarted | None) -> None:
         life: _Life | Refusal
         # By exact class, the order of a common call: isinstance() takes the slow way for every miss.
         if type(record) is Intent:
             life = self._open[record.request_id.int] = _Life(record, size)
+            if attempt is not None:
+                life.attempts.append(attempt)
         elif type(record) is AttemptStarted:
             life = self._open[record.request_id.int]
             life.size += size

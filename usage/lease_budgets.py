@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 from tenants.clock import Clock
 from tenants.limits import Unit
 from usage import windows
-from usage.budget_terms import SLICE_SECONDS, BudgetAsk, Part, Reply, Short
+from usage.budget_terms import SLICE_SECONDS, BudgetAsk, Lent, Part, Reply, Short
 from usage.hands import ENOUGH, Hand, Purse
 from usage.keeper import Keeper
 from usage.parked import Parked
@@ -24,6 +24,8 @@ _REMEMBERED: Final = 0.1
 _AWAY_SECONDS: Final = 0.25
 #: Seconds between renewals of the slices, and after which what nobody needed goes back.
 _RENEW_SECONDS: Final = 3.0
+#: The same for a worker that knows of no slice: there may be one that it never heard of.
+_ASK_ANYWAY_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 0.5
 _FORGET_SECONDS: Final = 10.0
 #: Calls that find too little this soon after one another are reason to borrow more; at most for so many calls.
@@ -38,22 +40,47 @@ class Bank(Protocol):
 
     def give_back(self, boot: str, amounts: Mapping[int, int]) -> None: ...
 
-    def renew(self, boot: str, now: datetime) -> dict[int, int]: ...
+    def renew(self, boot: str, now: datetime) -> dict[int, Lent]: ...
+
+
+class Written(Protocol):
+    """The worker's journal: how many records it ever took in, and how many of them, the latest, the tables do not have yet."""
+
+    @property
+    def appended(self) -> int: ...
+
+    @property
+    def pending(self) -> int: ...
+
+
+class _Rest(NamedTuple):
+    """Purses that no running call had bound anything of at that moment, and how many records the journal had had by then."""
+
+    purses: frozenset[Purse]
+    at: float
+    appended: int
 
 
 class _Trip(NamedTuple):
+    """`rest`: an earlier moment, up to which the tables had everything when the trip began."""
+
+    at: float
     returns: Mapping[int, int]
     renews: bool
+    rest: _Rest | None
+    calls: list[Parked]
     asks: tuple[BudgetAsk, ...]
 
 
 class _News(NamedTuple):
-    lent: Mapping[int, int] | None
+    slices: Mapping[int, Lent] | None
     replies: list[Reply]
 
 
 class BudgetDesk:
-    """`settle` hears of each parked call whose bounds were taken or refused. `boot` is the uuid of the worker's journal."""
+    """`settle` hears of each parked call whose bounds were taken or refused. `boot` is the uuid of the worker's journal
+    (`written`).
+    """
 
     def __init__(
         self,
@@ -62,16 +89,21 @@ class BudgetDesk:
         boot: str,
         settle: Callable[[Parked], None],
         clock: Clock,
+        written: Written | None,
     ) -> None:
         self._bank = bank
         self._keeper = keeper
         self._boot = boot
         self._settle = settle
         self._clock = clock
+        self._written = written
+        self._rest: _Rest | None = None
         self._purses: dict[tuple[int, Unit, str], Purse] = {}
         self._queue: deque[Parked] = deque()
         self._returns: dict[int, int] = {}
         self._is_busy = False
+        #: A trip failed: it may have been carried out all the same.
+        self._is_unsure = False
         self._renewed_at = self._looked_at = clock.monotonic()
         self._away_until = float("-inf")
 
@@ -140,6 +172,7 @@ class BudgetDesk:
 
     def park(self, call: Parked, now: float) -> None:
         for purse, amount in call.purses:
+            purse.asking += 1
             if not purse.has(amount, now):
                 if now - purse.missed_at < _OFTEN_SECONDS:
                     purse.like = min(_MOST_LIKED * amount, max(amount, 2 * purse.like))
@@ -153,20 +186,31 @@ class BudgetDesk:
         if self._is_busy:
             return
         calls = self._next_calls()
-        renews = now - self._renewed_at > _RENEW_SECONDS and any(
-            purse.slice_id for purse in self._purses.values()
-        )
+        renews = self._is_time_to_renew(now)
         if not (calls or renews or self._returns):
             return
-        if renews:
-            self._renewed_at = now
+        rest = self._rested(now) if renews else None
         returns, self._returns = self._returns, {}
-        trip = _Trip(returns, renews, self._asks(calls))
-        had = {purse.slice_id: purse for purse in self._purses.values() if purse.slice_id}
+        trip = _Trip(now, returns, renews, rest, calls, self._asks(calls))
         self._is_busy = True
-        self._keeper.do(
-            lambda: self._make(trip), lambda news: self._came_back(now, calls, had, news)
-        )
+        self._keeper.do(lambda: self._make(trip), lambda news: self._came_back(trip, news))
+
+    def _is_time_to_renew(self, now: float) -> bool:
+        since = now - self._renewed_at
+        if since > (_AWAY_SECONDS if self._is_unsure else _ASK_ANYWAY_SECONDS):
+            return True
+        return since > _RENEW_SECONDS and any(purse.slice_id for purse in self._purses.values())
+
+    def _rested(self, now: float) -> _Rest | None:
+        """The moment of the renewal before this one, if the tables have everything up to it by now."""
+        self._renewed_at = now
+        if self._written is None:
+            return None
+        appended, before = self._written.appended, self._rest
+        purses = frozenset(purse for purse in self._purses.values() if not purse.bound)
+        self._rest = _Rest(purses, now, appended)
+        is_flushed = before and appended - self._written.pending >= before.appended
+        return before if is_flushed else None
 
     def _next_calls(self) -> list[Parked]:
         calls: list[Parked] = []
@@ -174,6 +218,8 @@ class BudgetDesk:
             call = self._queue.popleft()
             if call.is_waiting:
                 calls.append(call)
+            else:
+                _asks_no_more(call)
         return calls
 
     def _asks(self, calls: Sequence[Parked]) -> tuple[BudgetAsk, ...]:
@@ -197,47 +243,75 @@ class BudgetDesk:
         """In the keeper's thread."""
         if trip.returns:
             self._bank.give_back(self._boot, trip.returns)
-        lent = self._bank.renew(self._boot, self._clock.now()) if trip.renews else None
+        slices = self._bank.renew(self._boot, self._clock.now()) if trip.renews else None
         replies = []
         if trip.asks:
             replies = self._bank.lease(self._boot, trip.asks, self._clock.now())
-        return _News(lent, replies)
+        return _News(slices, replies)
 
-    def _came_back(
-        self, sent: float, calls: list[Parked], had: Mapping[int, Purse], news: _News | None
-    ) -> None:
-        self._is_busy = False
-        now, until = self._clock.monotonic(), sent + SLICE_SECONDS
+    def _came_back(self, trip: _Trip, news: _News | None) -> None:
+        now = self._clock.monotonic()
         if news is None:
+            self._is_busy, self._is_unsure = False, True
             self._away_until = now + _AWAY_SECONDS
-            for call in calls:
+            for call in trip.calls:
+                _asks_no_more(call)
                 call.refused = unavailable(call)
                 self._settle(call)
             return
-        if news.lent is not None:
-            _renewed(had, news.lent, self._returns, until)
-        granted = []
-        for call, reply in zip(calls, news.replies, strict=True):
+        # Everything is heard before anybody is told: who is told may ask for more, and must not be served from what was before.
+        self._hear(trip, news)
+        self._is_busy = False
+        for call, reply in zip(trip.calls, news.replies, strict=True):
             if isinstance(reply, Short):
                 self._refuse(call, reply, now)
+        for call, reply in zip(trip.calls, news.replies, strict=True):
+            if not isinstance(reply, Short):
+                self._serve(call, now)
+        self.send(now)
+
+    def _hear(self, trip: _Trip, news: _News) -> None:
+        until = trip.at + SLICE_SECONDS
+        if news.slices is not None:
+            self._renewed(trip, news.slices, until)
+        for call, reply in zip(trip.calls, news.replies, strict=True):
+            if isinstance(reply, Short):
                 continue
-            granted.append(call)
             for (purse, _), grant in zip(call.purses, reply.grants, strict=True):
                 # What was put aside for the tables since the trip began is not out of their figure yet.
                 pending = self._returns.get(grant.slice_id, 0)
                 purse.learn(grant.slice_id, grant.lent - pending, until)
-        for call in granted:
-            self._serve(call, now)
-        self.send(now)
+        if news.slices is not None:
+            self._is_unsure = False
+            known = {purse.slice_id for purse in self._purses.values()}
+            for slice_id, lent in news.slices.items():
+                if slice_id not in known and lent.amount:
+                    # Lent to a call that never heard of it.
+                    self._returns[slice_id] = max(lent.lent, lent.amount)
+
+    def _renewed(self, trip: _Trip, slices: Mapping[int, Lent], until: float) -> None:
+        for purse in self._purses.values():
+            if not purse.slice_id:
+                continue
+            found = slices.get(purse.slice_id)
+            if found is None:
+                purse.lose()
+                continue
+            pending = self._returns.get(purse.slice_id, 0)
+            purse.learn(purse.slice_id, found.lent - pending, until)
+            rest = trip.rest
+            if rest and purse in rest.purses and purse.used_at < rest.at:
+                # The tables know better: calls from before the budget are charged to it too, and some cost less than it seemed.
+                purse.free = found.amount - pending
 
     def _serve(self, call: Parked, now: float) -> None:
-        if not call.is_waiting:
-            return
-        if self.try_take(call, now):
-            self._settle(call)
-        else:
+        if call.is_waiting and not self.try_take(call, now):
             # The reply took longer than a slice lives, or a call that cost too much came between.
             self._queue.append(call)
+            return
+        _asks_no_more(call)
+        if call.has_budgets:
+            self._settle(call)
 
     def _refuse(self, call: Parked, short: Short, now: float) -> None:
         purse, amount = call.purses[short.part]
@@ -257,6 +331,7 @@ class BudgetDesk:
         )
         purse.refused, purse.refused_bound = refused, amount
         purse.refused_until = now + _REMEMBERED
+        _asks_no_more(call)
         call.refused = refused
         self._settle(call)
 
@@ -298,14 +373,9 @@ class BudgetDesk:
             self._keeper.do(lambda: self._bank.give_back(self._boot, returns), lambda _: None)
 
 
-def _renewed(
-    had: Mapping[int, Purse], lent: Mapping[int, int], pending: Mapping[int, int], until: float
-) -> None:
-    for slice_id, purse in had.items():
-        if slice_id in lent:
-            purse.learn(slice_id, lent[slice_id] - pending.get(slice_id, 0), until)
-        else:
-            purse.lose()
+def _asks_no_more(call: Parked) -> None:
+    for purse, _ in call.purses:
+        purse.asking -= 1
 
 
 def unavailable(call: Parked) -> Refused:

@@ -172,7 +172,8 @@ class RateDesk:
         if self._is_busy:
             return
         errands: list[_Errand] = [(calls[0].ruled, calls) for calls in self._groups()]
-        for hand in list(self._ahead)[:_ASKS]:
+        slotted = {hand for hands, _ in errands for hand in hands if hand.rules.slots}
+        for hand in [each for each in self._ahead if each not in slotted][:_ASKS]:
             hand.is_asked = True
             errands.append(((hand,), []))
         self._ahead.clear()
@@ -198,6 +199,7 @@ class RateDesk:
     def _groups(self) -> list[list[Parked]]:
         """Calls that wait, those with the same levels together, in the order in which they came."""
         found: dict[tuple[Hand, ...], list[Parked]] = {}
+        slotted: set[Hand] = set()
         rest: list[Parked] = []
         while self._queue:
             call = self._queue.popleft()
@@ -205,10 +207,13 @@ class RateDesk:
                 continue
             group = found.get(call.ruled)
             if group is None:
-                if len(found) >= _ASKS:
+                # How many slots we have is said once in a trip: a second ask would not know of what the first was granted.
+                its = [hand for hand in call.ruled if hand.rules.slots]
+                if len(found) >= _ASKS or not slotted.isdisjoint(its):
                     rest.append(call)
                     continue
                 group = found[call.ruled] = []
+                slotted.update(its)
             if len(group) >= _CALLS:
                 rest.append(call)
             else:
@@ -246,8 +251,24 @@ class RateDesk:
     def _came_back(
         self, sent: float, errands: list[_Errand], trip: Trip, outcomes: list[Outcome] | None
     ) -> None:
-        self._is_busy = False
         now = self._monotonic()
+        try:
+            self._hear_and_tell(sent, errands, trip, outcomes, now)
+        finally:
+            # Only now: who was told may ask for more, and what that is depends on all that was heard.
+            self._is_busy = False
+        if self._queue or self._ahead:
+            # What goes back waits for the next tick: under load every call has some, and trips would never end.
+            self.send(now)
+
+    def _hear_and_tell(
+        self,
+        sent: float,
+        errands: list[_Errand],
+        trip: Trip,
+        outcomes: list[Outcome] | None,
+        now: float,
+    ) -> None:
         for hands, calls in errands:
             if not calls:
                 hands[0].is_asked = False
@@ -258,7 +279,6 @@ class RateDesk:
         else:
             for errand, ask, outcome in zip(errands, trip.asks, outcomes, strict=True):
                 self._answered(errand, ask, outcome, sent, now)
-        self.send(now)
 
     def _answered(
         self, errand: _Errand, ask: Ask, outcome: Outcome, sent: float, now: float

@@ -12,7 +12,7 @@ from typing import Final
 from tenants.clock import SYSTEM, Clock
 from usage.hands import Hand, Lease, Purse
 from usage.keeper import Keeper
-from usage.lease_budgets import Bank, BudgetDesk, unavailable
+from usage.lease_budgets import Bank, BudgetDesk, Written, unavailable
 from usage.lease_rates import RateDesk
 from usage.parked import Answered, Parked
 from usage.tiers import Tiers
@@ -37,7 +37,7 @@ def keepers(post: Callable[[Callable[[], None]], object]) -> tuple[Keeper, Keepe
 
 
 class Leases:
-    """Belongs to the loop's thread. `boot` is the uuid of the worker's journal."""
+    """Belongs to the loop's thread. `boot` is the uuid of the worker's journal, and `written` what has become of that."""
 
     def __init__(
         self,
@@ -46,12 +46,13 @@ class Leases:
         boot: str,
         keepers: tuple[Keeper, Keeper],
         clock: Clock = SYSTEM,
+        written: Written | None = None,
     ) -> None:
         self._clock = clock
         self._tiers = tiers
         self._keepers = keepers
         self._rates = RateDesk(tiers, keepers[0], boot, self._went_on, clock.monotonic)
-        self._budgets = BudgetDesk(bank, keepers[1], boot, self._went_on, clock)
+        self._budgets = BudgetDesk(bank, keepers[1], boot, self._went_on, clock, written)
         self._parked: deque[Parked] = deque()
         self._waiting = 0
         self._ticker: asyncio.TimerHandle | None = None

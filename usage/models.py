@@ -306,7 +306,7 @@ class Balance(models.Model):
 
 class SharedLimit(models.Model):
     """What the workers have taken of one level's rates and slots (usage/buckets.py). Deleted once `idle_at` (µs since 1970) has
-    passed: nothing in it counts any more.
+    passed: nothing in it counts any more. The row `redis` says until when a Redis may hold such counts.
     """
 
     name = models.CharField(max_length=64, primary_key=True)

@@ -6,8 +6,9 @@ from providers.types import PriceTag, Usage
 
 __all__ = ["Part", "PriceTag", "bound", "cost", "credible", "is_sane", "parts"]
 
-#: Counts of one call beyond which a figure is a lie, whoever reports it.
-MAX_TOKENS: Final = 10**12
+#: Counts of one call beyond which a figure is a lie, whoever reports it. A thousand such calls at the dearest price still add
+#: up in a BIGINT of nano-USD, beyond which SQLite does not go.
+MAX_TOKENS: Final = 10**9
 MAX_IMAGES: Final = 10**5
 MAX_AUDIO_MS: Final = 10**9
 _MTOK: Final = 10**6

@@ -16,8 +16,9 @@ DAY: Final = 86_400 * SECOND
 MAX_LIFE: Final = 2 * SECOND
 #: How long a worker's slots are its own unless it says again that it has them.
 SLOT_LIFE: Final = 10 * SECOND
-#: Share of a limit per minute that may come at once where no burst is given. Other periods: all of it.
+#: Share of a limit per minute that may come at once where no burst is given, and how many may in any case. Other periods: all.
 _BURST_SHARE: Final = 6
+_LEAST_BURST: Final = 10
 
 Refusing = Literal[-1, 0, 1, 2, 3]
 NOTHING: Final = -1
@@ -81,7 +82,7 @@ def rules_of(limits: LimitSet) -> Rules:
 
 
 def _usual_burst(seconds: int, count: int) -> int:
-    return max(1, count // _BURST_SHARE) if seconds == 60 else count
+    return max(min(count, _LEAST_BURST), count // _BURST_SHARE) if seconds == 60 else count
 
 
 # --- what is asked and answered -----------------------------------------------------------------------------------------

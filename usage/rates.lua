@@ -1,5 +1,8 @@
--- usage/buckets.py, word for word, inside Redis. KEYS: the levels of a batch. ARGV: the batch, with levels as places in KEYS
--- (from 1), as MessagePack. Gives the answers as MessagePack. Arrays stand where Python has structs, in the same order.
+-- usage/buckets.py, word for word, inside Redis. KEYS: the levels of a batch, then the memory's mark. ARGV: the batch, with
+-- levels as places in KEYS (from 1), as MessagePack; the mark as the worker knows it. Gives the answers as MessagePack; or
+-- nothing, and has done nothing, if the mark is another one: what was counted here is forgotten (usage/stores_redis.py). A level
+-- whose key holds something else than we wrote is forgotten alone.
+-- Arrays stand where Python has structs, in the same order.
 
 local SECOND, MINUTE, DAY = 1000000, 60000000, 86400000000
 local MAX_LIFE, SLOT_LIFE = 2000000, 10000000
@@ -8,7 +11,7 @@ local REQUESTS, DAILY, TOKENS, SLOTS = 0, 1, 2, 3
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * SECOND + tonumber(time[2])
-if ARGV[2] then now = tonumber(ARGV[2]) end
+if ARGV[3] then now = tonumber(ARGV[3]) end
 local today = (now - now % DAY) / DAY
 
 local function advance_runs(runs, period)
@@ -255,6 +258,19 @@ local function fault(part, state, tokens, life)
   return worst
 end
 
+-- What an ask gets that has to do with a level whose counts are gone: they may have been the limit, and would have passed by then.
+local function refusal(gone, ask)
+  local place, got = nil, {}
+  for n, part in ipairs(ask[1]) do
+    if gone[part[1]] and (not place or gone[part[1]] > gone[ask[1][place][1]]) then place = n end
+    got[n] = { 0, 0, part[4], now + ask[5], today, 0, 0, 0, 0, 0, 0 }
+  end
+  if not place then return nil end
+  local rules, wait = ask[1][place][2], gone[ask[1][place][1]]
+  local limit = rules[1][1] and rules[1][1][2] or math.max(rules[2], rules[3], rules[4])
+  return { 0, got, place - 1, REQUESTS, wait, limit, wait }
+end
+
 local function answer(states, ask)
   local rooms = {}
   for n, part in ipairs(ask[1]) do rooms[n] = room_of(part, states[part[1]], ask[5]) end
@@ -290,22 +306,37 @@ local function idle_after(state)
   return after
 end
 
+-- A level's state; or nothing, and for how long, where somebody else has written: nobody knows what had been counted.
+local function stored(key)
+  local value = redis.pcall('GET', key)
+  if not value then return { {}, {}, {}, {} } end
+  if value ~= 'forgotten' then
+    local is_whole, state = pcall(cmsgpack.unpack, value)
+    if is_whole and type(state) == 'table' and #state == 4 then return state end
+    redis.call('SET', key, 'forgotten', 'PX', (MINUTE + MAX_LIFE) / 1000)
+  end
+  return nil, math.max(1, redis.call('PTTL', key)) * 1000
+end
+
+local mark = table.remove(KEYS)
+if redis.pcall('GET', mark) ~= ARGV[2] then return false end
 local batch = cmsgpack.unpack(ARGV[1])
-local states = {}
+local states, gone = {}, {}
 for n, key in ipairs(KEYS) do
-  local stored = redis.call('GET', key)
-  states[n] = advance(stored and cmsgpack.unpack(stored) or { {}, {}, {}, {} })
+  local state, wait = stored(key)
+  states[n] = advance(state or { {}, {}, {}, {} })
+  gone[n] = wait
 end
 for _, back in ipairs(batch[1]) do put_back(states[back[1]], back) end
 for _, having in ipairs(batch[2]) do hold(states[having[1]], having[2], having[3]) end
 local answers = {}
-for n, ask in ipairs(batch[3]) do answers[n] = answer(states, ask) end
+for n, ask in ipairs(batch[3]) do answers[n] = refusal(gone, ask) or answer(states, ask) end
 for n, key in ipairs(KEYS) do
-  local after = idle_after(states[n])
-  if after > 0 then
-    redis.call('SET', key, cmsgpack.pack(states[n]), 'PX', math.ceil(after / 1000))
-  else
+  local after = gone[n] or idle_after(states[n])
+  if after == 0 then
     redis.call('DEL', key)
+  elseif not gone[n] then
+    redis.call('SET', key, cmsgpack.pack(states[n]), 'PX', math.ceil(after / 1000))
   end
 end
 return cmsgpack.pack(answers)

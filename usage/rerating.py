@@ -273,6 +273,7 @@ def _correct(actor: Actor, task: Task, page: Sequence[Rating], reason: object) -
                 request_id=each.request_id,
                 cost_nano_usd=each.delta,
                 price_id=task.price.id,
+                lines=each.lines,
             )
         )
     for lines, corrections in sorted(by_lines.items()):

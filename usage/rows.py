@@ -21,6 +21,31 @@ ENTRIES = Table(LedgerEntry)
 ATTEMPTS = Table(Attempt)
 HOLDS = Table(Hold)
 CONTENTS = Table(RequestContent)
+#: What `_caller` gives.
+_CALLER: Final = (
+    *("tenant_id", "tenant", "project_id", "project", "account_id", "account"),
+    *("key_id", "key_prefix", "team"),
+)
+#: The rows that every call has are filled by position: by name it takes three times as long.
+_log = LOGS.by_position(
+    "month",
+    "request_id",
+    *_CALLER,
+    *("correlation_id", "created_at", "kind", "model", "provider_id", "provider", "target"),
+    *("dialect_in", "dialect_out", "stream", "status", "error_code", "dispatched"),
+    *("attempts", "tokens_in", "tokens_cached", "tokens_out", "tokens_reasoning"),
+    *("cost_nano_usd", "usage_source", "duration_us", "ttfb_us", "overhead_us"),
+    *("idempotent_replay", "why"),
+)
+_entry = ENTRIES.by_position(
+    "month",
+    "request_id",
+    *_CALLER,
+    *("line", "created_at", "day", "model", "model_id", "provider_id", "tokens_in"),
+    *("tokens_cached", "tokens_out", "tokens_reasoning", "tokens_cache_write", "images"),
+    *("audio_ms", "cost_nano_usd", "price_id", "usage_source", "dispatched", "overrun"),
+    *("correction_id", "reason", "corrected_by"),
+)
 _ROLLUP_KEY: Final = (
     "month",
     "tenant_id",
@@ -50,35 +75,35 @@ def log_row(call: Call, settlement: Settlement) -> Row:
     intent = call.intent
     last = call.attempts[-1] if call.attempts else None
     usage = credible(settlement.usage)
-    return LOGS.row(
-        month=intent.month,
-        request_id=intent.request_id,
-        **_caller(intent.caller),
-        correlation_id=intent.correlation_id,
-        created_at=intent.received_at,
-        kind=intent.kind,
-        model=_model(intent.model),
-        provider_id=last.provider_id if last else NOBODY,
-        provider=last.provider if last else "",
-        target=last.target if last else "",
-        dialect_in=intent.dialect_in,
-        dialect_out=last.dialect_out if last else "",
-        stream=intent.stream,
-        status=settlement.status,
-        error_code=settlement.error_code or "",
-        dispatched=settlement.dispatched,
-        attempts=len(call.attempts),
-        tokens_in=usage.input,
-        tokens_cached=usage.cached,
-        tokens_out=usage.output,
-        tokens_reasoning=usage.reasoning,
-        cost_nano_usd=settlement.cost_nano_usd,
-        usage_source=settlement.usage_source,
-        duration_us=settlement.duration_us,
-        ttfb_us=settlement.ttfb_us,
-        overhead_us=settlement.overhead_us,
-        idempotent_replay=False,
-        why=why_text(intent.why),
+    return _log(
+        intent.month,
+        intent.request_id,
+        *_caller(intent.caller),
+        intent.correlation_id,
+        intent.received_at,
+        intent.kind,
+        _model(intent.model),
+        last.provider_id if last else NOBODY,
+        last.provider if last else "",
+        last.target if last else "",
+        intent.dialect_in,
+        last.dialect_out if last else "",
+        intent.stream,
+        settlement.status,
+        settlement.error_code or "",
+        settlement.dispatched,
+        len(call.attempts),
+        usage.input,
+        usage.cached,
+        usage.output,
+        usage.reasoning,
+        settlement.cost_nano_usd,
+        settlement.usage_source,
+        settlement.duration_us,
+        settlement.ttfb_us,
+        settlement.overhead_us,
+        False,  # idempotent_replay
+        why_text(intent.why),
     )
 
 
@@ -86,35 +111,35 @@ def refusal_row(refusal: Refusal) -> Row:
     """The log row of a call that was refused, or answered again: nothing was sent, and it costs nothing (0; null would say:
     price unknown).
     """
-    return LOGS.row(
-        month=refusal.month,
-        request_id=refusal.request_id,
-        **_caller(refusal.caller),
-        correlation_id=refusal.correlation_id,
-        created_at=refusal.received_at,
-        kind=refusal.kind,
-        model=_model(refusal.model),
-        provider_id=NOBODY,
-        provider="",
-        target="",
-        dialect_in=refusal.dialect_in,
-        dialect_out="",
-        stream=refusal.stream,
-        status=refusal.status,
-        error_code=refusal.error_code,
-        dispatched="no",
-        attempts=0,
-        tokens_in=0,
-        tokens_cached=0,
-        tokens_out=0,
-        tokens_reasoning=0,
-        cost_nano_usd=0,
-        usage_source="none",
-        duration_us=refusal.duration_us,
-        ttfb_us=None,
-        overhead_us=None,
-        idempotent_replay=refusal.idempotent_replay,
-        why=why_text(refusal.why),
+    return _log(
+        refusal.month,
+        refusal.request_id,
+        *_caller(refusal.caller),
+        refusal.correlation_id,
+        refusal.received_at,
+        refusal.kind,
+        _model(refusal.model),
+        NOBODY,  # provider_id
+        "",  # provider
+        "",  # target
+        refusal.dialect_in,
+        "",  # dialect_out
+        refusal.stream,
+        refusal.status,
+        refusal.error_code,
+        "no",  # dispatched
+        0,  # attempts
+        0,  # tokens_in
+        0,  # tokens_cached
+        0,  # tokens_out
+        0,  # tokens_reasoning
+        0,  # cost_nano_usd
+        "none",  # usage_source
+        refusal.duration_us,
+        None,  # ttfb_us
+        None,  # overhead_us
+        refusal.idempotent_replay,
+        why_text(refusal.why),
     )
 
 
@@ -122,31 +147,31 @@ def entry_row(call: Call, settlement: Settlement) -> Row:
     """Money line 1 of a call of which something was, or may have been, sent."""
     intent = call.intent
     usage = credible(settlement.usage)
-    return ENTRIES.row(
-        month=intent.month,
-        request_id=intent.request_id,
-        **_caller(intent.caller),
-        line=1,
-        created_at=settlement.settled_at,
-        day=day_of(intent.received_at),
-        model=_model(intent.model),
-        model_id=intent.model_id or NOBODY,
-        provider_id=call.attempts[-1].provider_id if call.attempts else NOBODY,
-        tokens_in=usage.input,
-        tokens_cached=usage.cached,
-        tokens_out=usage.output,
-        tokens_reasoning=usage.reasoning,
-        tokens_cache_write=usage.cache_write,
-        images=usage.images,
-        audio_ms=usage.audio_ms,
-        cost_nano_usd=settlement.cost_nano_usd,
-        price_id=settlement.price_id,
-        usage_source=settlement.usage_source,
-        dispatched=settlement.dispatched,
-        overrun=settlement.overrun,
-        correction_id=NOBODY,
-        reason="",
-        corrected_by="",
+    return _entry(
+        intent.month,
+        intent.request_id,
+        *_caller(intent.caller),
+        1,  # line
+        settlement.settled_at,
+        day_of(intent.received_at),
+        _model(intent.model),
+        intent.model_id or NOBODY,
+        call.attempts[-1].provider_id if call.attempts else NOBODY,
+        usage.input,
+        usage.cached,
+        usage.output,
+        usage.reasoning,
+        usage.cache_write,
+        usage.images,
+        usage.audio_ms,
+        settlement.cost_nano_usd,
+        settlement.price_id,
+        settlement.usage_source,
+        settlement.dispatched,
+        settlement.overrun,
+        NOBODY,  # correction_id
+        "",  # reason
+        "",  # corrected_by
     )
 
 
@@ -183,7 +208,7 @@ def hold_row(call: Call) -> Row:
     return HOLDS.row(
         month=intent.month,
         request_id=intent.request_id,
-        **_caller(intent.caller),
+        **dict(zip(_CALLER, _caller(intent.caller), strict=True)),
         created_at=intent.received_at,
         tokens=intent.hold_tokens,
         nano_usd=intent.hold_nano_usd,
@@ -244,18 +269,18 @@ def empty_rollup(entry: Any) -> Row:
     return ROLLUPS.row(**copied, **dict.fromkeys(_SUMS, 0))
 
 
-def _caller(caller: Caller) -> dict[str, UUID | str]:
-    return {
-        "tenant_id": caller.tenant_id,
-        "tenant": caller.tenant,
-        "project_id": caller.project_id or NOBODY,
-        "project": caller.project,
-        "account_id": caller.account_id or NOBODY,
-        "account": caller.account,
-        "key_id": caller.key_id,
-        "key_prefix": caller.key_prefix,
-        "team": caller.team,
-    }
+def _caller(caller: Caller) -> tuple[UUID | str, ...]:
+    return (
+        caller.tenant_id,
+        caller.tenant,
+        caller.project_id or NOBODY,
+        caller.project,
+        caller.account_id or NOBODY,
+        caller.account,
+        caller.key_id,
+        caller.key_prefix,
+        caller.team,
+    )
 
 
 def _model(name: str) -> str:

@@ -10,7 +10,7 @@ from django.db.backends.utils import CursorWrapper
 from tenants.clock import SYSTEM, Clock
 from usage.buckets import State, work
 from usage.models import SharedLimit
-from usage.rate_terms import Answer, Batch
+from usage.rate_terms import SECOND, Answer, Batch
 from usage.stores import monotonic_us
 
 #: Seconds between looks for idle rows, and how many one look deletes.
@@ -95,6 +95,30 @@ class DatabaseStore:
             f"INSERT INTO {_TABLE} (name, state, idle_at) VALUES {places}"  # noqa: S608 - our own names
             " ON CONFLICT (name) DO UPDATE SET state = excluded.state, idle_at = excluded.idle_at",
             values,
+        )
+
+
+class RedisUse:
+    """Whether Redis may hold counts that count still: a row beside those that count themselves, and swept like them.
+
+    Raises `django.db.Error`.
+    """
+
+    _NAME: Final = "redis"
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
+
+    def is_recent(self) -> bool:
+        return SharedLimit.objects.filter(
+            name=self._NAME, idle_at__gt=self._clock.unix_us()
+        ).exists()
+
+    def note(self, seconds: float) -> None:
+        """That it may, for so long from now."""
+        idle_at = self._clock.unix_us() + round(seconds * SECOND)
+        SharedLimit.objects.update_or_create(
+            name=self._NAME, defaults={"state": b"", "idle_at": idle_at}
         )
 
 

@@ -9,7 +9,7 @@ row. So there what is new is asked for only if it was not everything, which is t
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
@@ -56,6 +56,12 @@ class Table:
             kind: [i for i, field in enumerate(self._fields) if isinstance(field, kind)]
             for kind in (models.UUIDField, models.DateTimeField)
         }
+
+    def by_position(self, *names: str) -> Callable[..., Row]:
+        """Makes a row of exactly these columns, in this order, without their names. Raises ValueError if they are others."""
+        if list(names) != self.columns:
+            raise ValueError(f"{self.name} has the columns {', '.join(self.columns)}")
+        return self.row
 
     def write(self, rows: Sequence[Row]) -> None:
         """Inserts `rows` in this order; what is there already stays, or grows by the sums."""

@@ -3,7 +3,8 @@
 Windows of up to a minute, tokens and slots are Redis's if there is one; longer windows and days are always the database's, for
 what counts for a day must outlive a cache. When Redis is lost nobody knows what others took there: what was begun there counts
 as full until it has passed, and from its return on both stores are asked until what the database counted meanwhile has
-passed. With the database away too a worker goes by its share of each limit, alone.
+passed. A Redis that is there and has forgotten what it had counted is as good as lost; one that nobody has used lately had
+nothing to forget. With the database away too a worker goes by its share of each limit, alone.
 
 Calls are the rates keeper's, in its thread; a thread of its own looks now and then whether what was away is back.
 """
@@ -17,6 +18,7 @@ from typing import Final, NamedTuple
 from django.db import Error, connection
 from msgspec import structs
 
+from tenants import patience
 from tenants.clock import SYSTEM, Clock
 from usage import stores_database
 from usage.rate_terms import (
@@ -41,14 +43,20 @@ from usage.rate_terms import (
     Rules,
 )
 from usage.stores import MemoryStore, Store
-from usage.stores_database import DatabaseStore
-from usage.stores_redis import AWAY, RedisStore
+from usage.stores_database import DatabaseStore, RedisUse
+from usage.stores_redis import AWAY, Forgotten, RedisStore
 
 log = logging.getLogger(__name__)
 
 #: Failures in a row after which Redis is not asked any more, but looked after.
 _FAILURES: Final = 5
 _LOOK_SECONDS: Final = 1.0
+#: Seconds that the database may take for one answer to who looks.
+_ANSWER_SECONDS: Final = 1.0
+#: µs for which something counts in Redis at most. Between notes that it is in use, and for which such a note says so.
+_LONGEST: Final = MINUTE + MAX_LIFE
+_NOTE_SECONDS: Final = 30.0
+_NOTED_SECONDS: Final = 4 * _NOTE_SECONDS
 #: Returns to a store that waits for its next trip, at most; what is dropped counts until its window has passed.
 _MAX_OWED: Final = 10_000
 
@@ -187,11 +195,13 @@ class Tiers:
         *,
         redis: RedisStore | None = None,
         database: Store | None = None,
+        use: RedisUse | None = None,
         workers: int = 1,
         clock: Clock = SYSTEM,
     ) -> None:
         self._redis = redis
         self._database: Store = DatabaseStore() if database is None else database
+        self._use = RedisUse() if use is None else use
         self._memory = MemoryStore()
         self._workers = max(1, workers)
         self._clock = clock
@@ -201,6 +211,10 @@ class Tiers:
         #: By the monotonic clock: when Redis was lost, and when it came back.
         self._lost_at = float("-inf")
         self._back_at = float("-inf")
+        #: When what Redis had counted was forgotten; when it was last noted that it is in use, and whether it was used since.
+        self._forgot_at = float("-inf")
+        self._noted_at = float("-inf")
+        self._is_used = False
         self._database_away = False
         self._ending = threading.Event()
         self._lookout: threading.Thread | None = None
@@ -221,6 +235,7 @@ class Tiers:
         }
 
     def _look_out(self) -> None:
+        patience.bound_thread(_ANSWER_SECONDS)
         while not self._ending.wait(_LOOK_SECONDS):
             self.look()
 
@@ -233,6 +248,9 @@ class Tiers:
                 self._redis_failed(fault)
             else:
                 self._redis_answered()
+        if self._is_used and self._clock.monotonic() > self._noted_at + _NOTE_SECONDS:
+            self._note_use()
+            connection.close()
         if self._database_away:
             try:
                 stores_database.ping()
@@ -268,13 +286,13 @@ class Tiers:
         if self._redis is None:
             self._ask_database("database", cases, trip.havings, _all)
             return [case.outcome() for case in cases]
-        is_both = self._clock.monotonic() < self._back_at + (MINUTE + MAX_LIFE) / SECOND
+        is_both = self._clock.monotonic() < self._back_at + _LONGEST / SECOND
         for case in cases:
             case.like = not is_both and all(
                 part.rules.only(short=False) == NO_RULES for part in case.ask.parts
             )
         if not self._ask_redis(cases, trip.havings):
-            self._refuse_what_is_unknown(cases)
+            self._refuse_what_is_unknown(cases, self._lost_at)
             self._ask_database("database", cases, trip.havings, _all)
         elif is_both:
             self._ask_database("database", cases, trip.havings, _all)
@@ -298,16 +316,76 @@ class Tiers:
 
     def _ask_redis(self, cases: list[_Case], havings: tuple[Having, ...]) -> bool:
         """False: it is away. A trip that fails is made again, until enough have failed to call it that."""
-        owed = self._take_owed("redis")
+        owed, was_told = self._take_owed("redis"), False
         while self._redis is not None and not self._redis_away:
+            has_forgotten = self._clock.monotonic() < self._forgot_at + _LONGEST / SECOND
+            if has_forgotten:
+                self._refuse_what_is_unknown(cases, self._forgot_at)
             try:
-                self._carry("redis", self._redis, cases, owed, havings, _short)
+                # Who is refused is named all the same: what is wrong with a level there comes out now, and not when this is over.
+                self._carry("redis", self._redis, cases, owed, havings, _short, has_forgotten)
             except AWAY as fault:
                 self._redis_failed(fault)
+            except Forgotten as fault:
+                if was_told:
+                    self._redis_failed(fault)
+                was_told = True
+                self._remember(self._redis)
             else:
+                self._is_used = True
                 self._redis_answered()
                 return True
         return False
+
+    # --- what Redis knows ---
+
+    def _remember(self, redis: RedisStore) -> None:
+        """Finds out since when this Redis knows everything. One that nobody has used lately had nothing to forget."""
+        try:
+            age = redis.recall()
+            if age < _LONGEST:
+                if self._was_used():
+                    # Somebody else may have found out meanwhile that there was nothing.
+                    age = redis.recall()
+                else:
+                    redis.is_new()
+                    age = _LONGEST
+        except AWAY as fault:
+            self._redis_failed(fault)
+            return
+        began = self._clock.monotonic() - age / SECOND
+        # Its memory began while it was away for us: what was before that was counted before we lost it.
+        self._forgot_at = self._lost_at if self._lost_at <= began <= self._back_at else began
+        if age < _LONGEST:
+            log.warning("Shared limits: Redis has forgotten what it had counted.")
+        self._note_use()
+
+    def _was_used(self) -> bool:
+        if self._clock.monotonic() < self._noted_at + _NOTED_SECONDS or self._database_away:
+            return True
+        try:
+            return self._use.is_recent()
+        except (Error, OSError) as fault:
+            self._database_failed(fault)
+            return True
+
+    def _note_use(self) -> None:
+        if self._database_away:
+            return
+        self._is_used = False
+        try:
+            self._use.note(_NOTED_SECONDS)
+        except (Error, OSError) as fault:
+            self._database_failed(fault)
+        else:
+            self._noted_at = self._clock.monotonic()
+
+    def _database_failed(self, fault: Exception) -> None:
+        self._database_away = True
+        connection.close()
+        log.warning("Shared limits: the database is away (%s).", type(fault).__name__)
+
+    # --- trips to each store ---
 
     def _ask_database(
         self, name: str, cases: list[_Case], havings: tuple[Having, ...], rules: _Choice
@@ -318,9 +396,7 @@ class Tiers:
                 self._carry(name, self._database, cases, owed, havings, rules)
             except (Error, OSError) as fault:
                 self._owed["database"] = list(owed)
-                self._database_away = True
-                connection.close()
-                log.warning("Shared limits: the database is away (%s).", type(fault).__name__)
+                self._database_failed(fault)
             else:
                 return
         owed = self._take_owed("memory")
@@ -341,9 +417,14 @@ class Tiers:
         owed: tuple[Return, ...],
         havings: tuple[Having, ...],
         rules: _Choice,
+        names_all: bool = False,
     ) -> None:
         """Asks one store for what those before it granted."""
-        asked = [(case, *case.for_store(rules)) for case in cases if not case.asks_for_nothing]
+        asked = [
+            (case, *case.for_store(rules))
+            for case in cases
+            if names_all or not case.asks_for_nothing
+        ]
         asked = [each for each in asked if each[2]]
         if not (asked or owed or havings):
             return
@@ -365,9 +446,9 @@ class Tiers:
         case.calls = answer.calls
         case.receipts += (Receipt(name, answer.parts[0].end, answer.parts[0].day),)
 
-    def _refuse_what_is_unknown(self, cases: list[_Case]) -> None:
-        """What may have been taken in Redis counts as everything, for as long as it would have counted there."""
-        since = round(min(self._clock.monotonic() - self._lost_at, 86_400.0) * SECOND)
+    def _refuse_what_is_unknown(self, cases: list[_Case], lost_at: float) -> None:
+        """What may have been taken in Redis until then counts as everything, for as long as it would have counted there."""
+        since = round(min(self._clock.monotonic() - lost_at, 86_400.0) * SECOND)
         for case in cases:
             for place, part in enumerate(case.ask.parts):
                 for reason, wait, limit in _unknown(part, since):

@@ -37,7 +37,9 @@ _FAR_TOO_MANY: Final = 3
 def run(plan: Plan, tell: Callable[[str], object]) -> Report:
     """Raises ProofFailed when it could not be carried out, which is no verdict."""
     with tempfile.TemporaryDirectory(prefix="gatehouse-prove-") as folder:
-        grounds = Grounds(Path(folder), plan.database_url, "gatehouse_prove")
+        # A name of its own: two proofs on one server must not take each other's database.
+        name = f"gatehouse_prove_{secrets.token_hex(4)}"
+        grounds = Grounds(Path(folder), plan.database_url, name)
         return asyncio.run(_until_told(_prove(plan, grounds, tell)))
 
 

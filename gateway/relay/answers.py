@@ -72,6 +72,17 @@ def labels(
     return headers if lease is None else headers + _left(lease)
 
 
+def passed_on(told: Told, overhead: float) -> Headers:
+    """What we say of an upstream's answer. `overhead`: seconds of it that were ours."""
+    headers = [
+        (b"content-type", told.content_type or b"application/json"),
+        (b"x-gatehouse-overhead-ms", f"{overhead * 1000:.3f}".encode()),
+    ]
+    if told.request_id:
+        headers.append((b"x-upstream-request-id", told.request_id))
+    return headers
+
+
 def _left(lease: Lease) -> Headers:
     """What is left of the tightest limits, of requests and of tokens a minute."""
     found: Headers = []

@@ -19,7 +19,7 @@ from providers.types import FailureKind, Headers, UpstreamFailure, UpstreamReque
 from providers.upstreams import UpstreamCall
 from usage.hands import Lease
 from usage.idempotency import Outcome, Wish
-from usage.records import Record
+from usage.records import AttemptStarted, Record
 from usage.wants import Refused, Told, Want
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,9 @@ class Carrier(Actions):
     def claim(self, wish: Wish) -> None:
         self._relay.claims.ask(wish, self._claimed, lambda: self.exchange.is_over)
 
+    def unclaim(self, claim: UUID) -> None:
+        self._relay.claims.give_back(claim)
+
     def _claimed(self, outcome: Outcome | Unclaimable) -> None:
         self.tell(self.exchange.claimed, outcome)
 
@@ -89,8 +92,8 @@ class Carrier(Actions):
     def _waits(self) -> bool:
         return not self.exchange.is_over
 
-    def append(self, record: Record) -> None:
-        self._relay.journal.append(record)
+    def append(self, record: Record, attempt: AttemptStarted | None = None) -> None:
+        self._relay.journal.append(record, attempt)
 
     def commit(self) -> None:
         loop = self._relay.loop

@@ -46,6 +46,10 @@ class Claims:
         """Calls `tell` once, later. Who waits and `is_over` is not told any more; a claim that was won is told in any case."""
         self._ask(wish, tell, is_over, self._clock.monotonic() + WAIT, _FIRST_PAUSE)
 
+    def give_back(self, claim: UUID) -> None:
+        """Of a call that was not made, where the journal cannot say so."""
+        self._executor.submit(_give_back, claim)
+
     def _ask(
         self, wish: Wish, tell: Told, is_over: Callable[[], bool], until: float, pause: float
     ) -> None:
@@ -91,6 +95,15 @@ class Claims:
         self._waiting -= 1
         if not is_over():
             self._ask(wish, tell, is_over, until, pause)
+
+
+def _give_back(claim: UUID) -> None:
+    try:
+        idempotency.give_back(claim)
+    except DatabaseError as fault:
+        logger.warning("An Idempotency-Key could not be given back: %s", fault)
+    finally:
+        connection.close()
 
 
 def _claim(wish: Wish, boot: UUID) -> Outcome:

@@ -4,6 +4,7 @@ Every way out of here goes through `_settle`, once, and it is synchronous: nothi
 connection can come between what was used and the record of it.
 """
 
+import contextlib
 from typing import Final, cast
 
 from gateway.relay import answers, errors, ordering, settling, using
@@ -54,6 +55,7 @@ class Dispatch:
         "_order",
         "_overhead",
         "_price",
+        "_ready",
         "_seat",
         "_secret",
         "_sent",
@@ -83,6 +85,8 @@ class Dispatch:
         self._seat = seat
         self._limiting = limiting
         self._price = limiting.price
+        #: The first try's request, which the journal has.
+        self._ready: UpstreamRequest | None = None
         #: Providers whose limits the call has taken from; and what the last try came to while the next one's are asked.
         self._admitted = {limiting.targets[0].upstream.id}
         self._asking: Problem | None = None
@@ -111,31 +115,31 @@ class Dispatch:
     # ------------------------------------------------------------------------------------------------------- 7 journal
 
     def intend(self) -> None:
-        """From here on the call exists, whatever happens to this process. Raises `JournalUnavailable`."""
-        self._actions.append(self._intent)
+        """From here on the call exists, whatever happens to this process. Raises `JournalUnavailable`.
 
-    def _journal_attempt(self, serving: Serving, n: int) -> None:
-        upstream = serving.upstream
-        self._actions.append(
-            AttemptStarted(
-                month=self._intent.month,
-                request_id=self._intent.request_id,
-                n=n,
-                started_at=self._house.clock.unix_us(),
-                provider_id=upstream.id,
-                provider=upstream.name,
-                target=serving.name,
-                dialect_out=upstream.dialect.NAME,
-                credential_id=upstream.credential.id if upstream.credential else None,
-                price_id=self._price.id if self._price else None,
-            )
-        )
+        Its first try is written down with it, in one write, unless the tables are to have the intent before there is one.
+        """
+        serving, ready = self._targets[0], None
+        if not self._house.commits:
+            # One that cannot be made is left to `send`, which finds out why.
+            with contextlib.suppress(*errors.REFUSALS):
+                ready = self._translate(serving, 1)
+        self._actions.append(self._intent, self._attempt(serving, 1) if ready else None)
+        self._ready = ready
+
+    def _attempt(self, serving: Serving, n: int) -> AttemptStarted:
+        now = self._house.clock.unix_us()
+        return ordering.attempt(self._intent, serving, n, now, self._price)
 
     # -------------------------------------------------------------------------------------------- 8 translate, 9 send
 
     def send(self) -> None:
         """Try the first target."""
-        self._try_next(errors.NOT_SERVED)
+        ready, self._ready = self._ready, None
+        if ready is None:
+            self._try_next(errors.NOT_SERVED)
+        else:
+            self._begin_try(self._targets[0], 1, ready)
 
     def _try_next(self, problem: Problem) -> None:
         """Try the next target; when there is none left, `problem` is what the last one came to."""
@@ -147,13 +151,17 @@ class Dispatch:
             return
         try:
             request = self._translate(serving, n)
-            self._journal_attempt(serving, n)
+            self._actions.append(self._attempt(serving, n))
         except errors.REFUSALS as fault:
             failed = errors.of(fault)
             if failed is errors.UNREADABLE:
                 self._actions.unreadable(serving.upstream)
             self._fail(failed)
             return
+        self._begin_try(serving, n, request)
+
+    def _begin_try(self, serving: Serving, n: int, request: UpstreamRequest) -> None:
+        """It is written down."""
         self._serving, self._tries, self._sent = serving, n, False
         self._head_at = None
         self._attempt_began = self._house.clock.monotonic()
@@ -337,15 +345,7 @@ class Dispatch:
         """Write the head of an answer that an upstream gave."""
         overhead = self._overhead = self._overhead_so_far() or 0.0
         self._started = True
-        told = self._told
-        headers = [
-            *self._labels(),
-            (b"content-type", told.content_type or b"application/json"),
-            (b"x-gatehouse-overhead-ms", f"{overhead * 1000:.3f}".encode()),
-            *extra,
-        ]
-        if told.request_id:
-            headers.append((b"x-upstream-request-id", told.request_id))
+        headers = [*self._labels(), *answers.passed_on(self._told, overhead), *extra]
         self._actions.start(self._status, headers)
 
     def _labels(self) -> Headers:

@@ -448,7 +448,8 @@ class Exchange:
             self._actions.append(record)
         except JournalUnavailable:
             # The caller is being refused anyway, and nothing was used that could be lost.
-            return
+            if self._claim is not None:
+                self._actions.unclaim(self._claim.id)
 
     def _why(self, known: Known) -> Why:
         """What this call was asked so far."""

@@ -126,10 +126,10 @@ class Limiting:
         """The next target whose provider has not said no comes first; the others follow in their order."""
         self._refusing.add(self.targets[0].upstream.id)
         for place, target in enumerate(self.targets):
-            if target.upstream.id not in self._refusing:
+            own = _levels(self._plan.route, target.upstream)
+            if target.upstream.id not in self._refusing and self._is_payable(own):
                 rest = self.targets[:place] + self.targets[place + 1 :]
                 self.targets = (target, *rest)
-                own = _levels(self._plan.route, target.upstream)
                 self._want = self._wanted((*self._known.levels, *own))
                 return self._want
         return None
@@ -151,16 +151,22 @@ class Limiting:
         window = route.context_window
         if not call.text_only and (window is not None or self._is_budgeted):
             tokens_in = window or max(call.size, _UNKNOWN_WINDOW)
+        elif window is not None and call.capability == "chat":
+            tokens_in = min(call.size, window)
         else:
-            tokens_in = call.size if window is None else min(call.size, window)
+            tokens_in = call.size  # may be many prompts or texts, each with the window for itself
         cap = self._cap or call.output_cap or route.max_output_tokens or 0
         tokens_out = 0 if call.capability == "embedding" else call.n * cap
         tokens_in, tokens_out = min(tokens_in, _MOST_TOKENS), min(tokens_out, _MOST_TOKENS)
         nano_usd = pricing.bound(tokens_in, tokens_out, self.price) if self.price else 0
         return Bound(tokens_in, tokens_out, nano_usd, self._cap)
 
+    def _is_payable(self, levels: Sequence[Level]) -> bool:
+        """Whether money is not limited, or it is known what the call costs."""
+        return self.price is not None or not any(_has_money(level) for level in levels)
+
     def _check_priced(self, levels: Sequence[Level]) -> None:
-        if self.price is None and any(_has_money(level) for level in levels):
+        if not self._is_payable(levels):
             raise Refusal(errors.model_not_priced(self._call.model))
 
     def _may_clamp(self, refused: Refused) -> bool:

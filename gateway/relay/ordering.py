@@ -11,11 +11,11 @@ from gateway.relay.ports import Head
 from gateway.snapshot import Known
 from providers.dialects.base import CallBody, OutputCap
 from providers.routing import Plan, Serving
-from providers.types import Timeouts, UpstreamRequest
+from providers.types import PriceTag, Timeouts, UpstreamRequest
 from tenants.clock import month_of
 from tenants.sealing import Secret
 from usage.hands import Lease
-from usage.records import Intent
+from usage.records import AttemptStarted, Intent
 
 _FORWARDED: Final = frozenset((b"accept", b"openai-beta"))
 #: Bytes of one such header. Longer ones say nothing, and are more than some providers read.
@@ -51,6 +51,25 @@ def intent(order: Order, bound: Bound, lease: Lease | None, claim: UUID | None) 
         model_id=order.plan.route.id,
         idempotency=claim,
         why=reasons.why(order.known, order.plan.targets, reasons.told_by(lease)),
+    )
+
+
+def attempt(
+    intent: Intent, serving: Serving, n: int, started_at: int, price: PriceTag | None
+) -> AttemptStarted:
+    """What the journal has of try `n` before its first byte leaves. `started_at`: µs since 1970."""
+    upstream = serving.upstream
+    return AttemptStarted(
+        month=intent.month,
+        request_id=intent.request_id,
+        n=n,
+        started_at=started_at,
+        provider_id=upstream.id,
+        provider=upstream.name,
+        target=serving.name,
+        dialect_out=upstream.dialect.NAME,
+        credential_id=upstream.credential.id if upstream.credential else None,
+        price_id=price.id if price else None,
     )
 
 

@@ -16,7 +16,7 @@ from providers.types import Headers, Timeouts, UpstreamRequest
 from tenants.clock import Clock
 from usage.hands import Lease
 from usage.idempotency import Wish
-from usage.records import Record
+from usage.records import AttemptStarted, Record
 from usage.wants import Want
 
 
@@ -34,14 +34,17 @@ class Actions(Protocol):
     def claim(self, wish: Wish) -> None:
         """Ask whose call this is → `claimed`."""
 
+    def unclaim(self, claim: UUID) -> None:
+        """Give back a claim of which the journal cannot tell; sooner or later."""
+
     def peek(self, want: Want) -> None:
         """Find out what a take would come to → `peeked`."""
 
     def take(self, want: Want) -> None:
         """Take all of it, of every level, or nothing → `taken`."""
 
-    def append(self, record: Record) -> None:
-        """Write to the journal before returning. Raises `JournalUnavailable`."""
+    def append(self, record: Record, attempt: AttemptStarted | None = None) -> None:
+        """Write to the journal before returning; an intent maybe with its first attempt. Raises `JournalUnavailable`."""
 
     def commit(self) -> None:
         """Bring what was written into the tables → `committed`."""

@@ -97,6 +97,7 @@ class Relay:
             budgets,
             self.journal.boot,
             keepers(self.loop.call_soon_threadsafe),
+            written=self.journal,
         )
         self.flusher = Flusher(self.journal, on_dead=self.house.meters.settled_for_the_dead)
         # A thread of its own: a crowd of unknown keys may fill the other's queue, and must not make us blind to a revoke.

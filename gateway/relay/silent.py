@@ -5,7 +5,7 @@ from collections.abc import Callable
 from gateway.relay.ports import Actions
 from providers.routing import Upstream
 from providers.types import Headers, UpstreamRequest
-from usage.records import Record
+from usage.records import AttemptStarted, Record
 
 
 class SilentActions:
@@ -17,8 +17,8 @@ class SilentActions:
         self._actions = actions
         self._over = over
 
-    def append(self, record: Record) -> None:
-        self._actions.append(record)
+    def append(self, record: Record, attempt: AttemptStarted | None = None) -> None:
+        self._actions.append(record, attempt)
 
     def commit(self) -> None:
         raise AssertionError("a call whose caller left was sent already")

@@ -35,7 +35,7 @@ def prove(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_no_crowd_passes_a_budget_or_leaves_a_call_of_it_unused():
     where = environment.postgres_url() if environment.database() == "postgres" else "sqlite"
     done = prove(
-        *("--workers", "2", "--concurrency", "32", "--rounds", "5", "--seed", "4", "--json"),
+        *("--workers", "2", "--concurrency", "20", "--rounds", "5", "--seed", "4", "--json"),
         *("--database-url", where),
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
 from tenants.clock import Clock
-from usage.budget_terms import BudgetAsk, Grant, Granted, Part, Reason, Reply, Short, generous
+from usage.budget_terms import BudgetAsk, Grant, Granted, Lent, Part, Reason, Reply, Short, generous
 from usage.keeper import Keeper
 from usage.leases import Leases
 from usage.rate_terms import Answer, Batch
@@ -58,10 +58,14 @@ class HeldKeeper(Keeper):
         else:
             job()
 
+    def run_one(self) -> None:
+        """And holds what comes of it."""
+        self._jobs_held.pop(0)()
+
     def go_on(self) -> None:
         self.is_held = False
         while self._jobs_held:
-            self._jobs_held.pop(0)()
+            self.run_one()
 
     def stop(self, timeout: float) -> None: ...
 
@@ -135,7 +139,7 @@ class HeldBank:
             each.amount -= amount
             each.lent -= amount
 
-    def renew(self, boot: str, now: datetime) -> dict[int, int]:
+    def renew(self, boot: str, now: datetime) -> dict[int, Lent]:
         """And sweeps: a slice with nothing in it goes some time after its deadline."""
         self._arrive()
         self.slices = {
@@ -146,7 +150,7 @@ class HeldBank:
         mine = [each for (owner, _), each in self.slices.items() if owner == boot]
         for each in mine:
             each.deadline = now + _LIFE if each.amount else each.deadline
-        return {each.id: each.lent for each in mine}
+        return {each.id: Lent(each.lent, each.amount) for each in mine}
 
     def flush(self, key: Balance, cost: int, boot: str = "") -> None:
         """The entry of a call of that worker (or of the only one) has come into the tables."""

@@ -51,8 +51,9 @@ def per_minute(most: int, burst: int = 0) -> Rules:
 
 def test_what_the_columns_mean() -> None:
     limits = LimitSet(rates=(Rate(60, 60), Rate(50, 60), Rate(9, 1)), daily=5, concurrency=2)
-    assert rules_of(limits) == Rules((Window(SECOND, 9, 0), Window(MINUTE, 50, 8)), 5, 0, 2)
-    assert rules_of(LimitSet(rates=(Rate(3, 60),))).windows == (Window(MINUTE, 3, 1),)
+    assert rules_of(limits) == Rules((Window(SECOND, 9, 0), Window(MINUTE, 50, 10)), 5, 0, 2)
+    assert rules_of(LimitSet(rates=(Rate(120, 60),))).windows == (Window(MINUTE, 120, 20),)
+    assert rules_of(LimitSet(rates=(Rate(3, 60),))).windows == (Window(MINUTE, 3, 0),)
     assert rules_of(LimitSet(rates=(Rate(60, 60),), burst=99)).windows == (Window(MINUTE, 60, 0),)
 
 

@@ -172,7 +172,7 @@ class Machine(RuleBasedStateMachine):
             if each.row not in lent:
                 del worker.slices[place]
             else:
-                assert lent[each.row] == each.lent
+                assert lent[each.row].lent == each.lent
 
     @rule(seconds=st.sampled_from([1, 15, 3_600, 86_400, -86_400, 31_622_400]))
     def time_passes(self, seconds: int) -> None:

@@ -124,6 +124,8 @@ def test_a_limit_that_was_lowered_or_taken_away_counts_at_once(budgeted: APIKey)
     assert balance() == (0, 800, 1_000)
     APIKey.objects.update(cost_budget_nano=None)
     assert ask(budgeted, 5_000) == Granted(((0, 0),))  # type: ignore[arg-type]
+    assert not HoldSlice.objects.exists(), "nobody knows of it any more"
+    assert balance() == (0, 0, 1_000)
     APIKey.objects.all().delete()
     assert isinstance(ask(budgeted, 1), Short)
 
@@ -226,7 +228,7 @@ def test_a_worker_that_was_written_off_and_is_heard_of_is_charged_once(
     assert_books_agree()
     if cost:
         (lent,) = budgets.renew(BOOT, late).values()
-        assert (lent, *balance()) == (800, cost, 800 - cost, 1_000)
+        assert (*lent, *balance()) == (800, 800 - cost, cost, 800 - cost, 1_000)
         assert budgets.sweep(late, ()) == 0
     budgets.release_all(BOOT)
     assert balance() == (cost, 0, 1_000)

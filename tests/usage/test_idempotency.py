@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import time_machine
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tenants.clock import SYSTEM
 from tenants.models import Tenant
@@ -77,6 +78,16 @@ def test_the_first_makes_the_call_and_who_repeats_it_gets_its_answer(wish: MakeW
 
 
 @pytest.mark.django_db
+def test_who_waits_for_an_answer_or_gets_it_writes_nothing(wish: MakeWish) -> None:
+    first = fresh(claim(wish()))
+    for end in (None, answered(first)):
+        close_claims([end] if end else [])
+        with CaptureQueriesContext(connection) as asked:
+            claim(wish(request_id=uuid4()))
+        assert {each["sql"].split()[0] for each in asked} == {"SELECT"}
+
+
+@pytest.mark.django_db
 def test_another_body_under_the_same_key_is_a_mismatch_before_and_after_the_answer(
     wish: MakeWish,
 ) -> None:
@@ -100,13 +111,22 @@ def test_keys_and_names_do_not_know_each_other(wish: MakeWish) -> None:
     ("changes", "expected"),
     [
         ({"status": 503, "cost_nano_usd": 0}, Fresh),
-        ({"status": 429, "cost_nano_usd": None}, Fresh),
+        ({"status": 429, "cost_nano_usd": 0}, Fresh),
         ({"status": 503, "cost_nano_usd": 0, "dispatched": "unknown"}, Verdict),
         ({"status": 499, "cost_nano_usd": 0}, Verdict),
         ({"status": 502, "cost_nano_usd": 17}, Verdict),
+        ({"status": 503, "cost_nano_usd": None}, Verdict),
         ({"status": 200}, Verdict),
     ],
-    ids=["failed", "refused upstream", "killed", "left", "charged", "cut or too large"],
+    ids=[
+        "failed",
+        "refused upstream",
+        "killed",
+        "left",
+        "charged",
+        "not yet rated",
+        "cut or too large",
+    ],
 )
 def test_only_what_came_to_nothing_may_be_made_again(
     wish: MakeWish, changes: dict[str, Any], expected: type[Outcome]
@@ -134,6 +154,16 @@ def test_what_a_dead_journal_left_open_is_forgotten_and_nothing_else(wish: MakeW
 
     fresh(claim(wish()))
     assert claim(wish(name="other worker")) is Verdict.IN_FLIGHT
+    assert isinstance(claim(wish(name="answered")), Answer)
+
+
+@pytest.mark.django_db
+def test_a_claim_that_goes_back_is_anybodys_and_an_answer_stays(wish: MakeWish) -> None:
+    open_one, closed_one = fresh(claim(wish())), fresh(claim(wish(name="answered")))
+    close_claims([answered(closed_one)])
+    for each in (open_one, closed_one):
+        idempotency.give_back(each.id)
+    fresh(claim(wish()))
     assert isinstance(claim(wish(name="answered")), Answer)
 
 

@@ -210,6 +210,26 @@ def test_what_a_dead_worker_appended_is_read_back(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_an_intent_and_its_first_attempt_are_one_write(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(folder)
+    writes: list[bytes] = []
+    write = os.write
+
+    def noted(fd: int, data: bytes) -> int:
+        writes.append(data)
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", noted)
+    journal.append(intent(1), attempt(1))
+    assert writes == [segments.frame(intent(1)) + segments.frame(attempt(1))]
+    assert (journal.pending, journal.open_calls) == (1, 1)
+    assert journal.take(9).items == [Call(intent(1), (attempt(1),), held=False)]
+    abandon(journal)
+    assert replayed(folder) == {1: Call(intent(1), (attempt(1),))}
+
+
 def test_a_drained_journal_leaves_no_file(folder: Path) -> None:
     journal = Journal(folder)
     whole_call(journal, 1)

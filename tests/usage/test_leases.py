@@ -17,6 +17,13 @@ from usage.wants import Refused, Want
 MONTH = "month:2025-11"
 
 
+class Written:
+    """A journal of which the tables lack the last record."""
+
+    appended = 5
+    pending = 1
+
+
 class Rig:
     """Workers that share a store and a bank; and the answers of the first."""
 
@@ -25,6 +32,7 @@ class Rig:
         self.store = HeldStore(self.clock)
         self.bank = bank or HeldBank()
         self.keepers = [(HeldKeeper(), HeldKeeper()) for _ in range(workers)]
+        self.journal = Written()
         self.workers = [
             Leases(
                 Tiers(database=self.store, clock=self.clock),
@@ -32,6 +40,7 @@ class Rig:
                 f"worker-{number}",
                 keepers,
                 self.clock,
+                self.journal,
             )
             for number, keepers in enumerate(self.keepers)
         ]
@@ -222,6 +231,21 @@ def test_an_answer_that_came_too_late_is_asked_for_again() -> None:
     assert rig.lease(narrow).remaining == 7
 
 
+def test_two_keys_of_a_tenant_that_ask_in_one_trip_share_its_slots() -> None:
+    tenant = level("tenant", concurrency=2)
+    rig = Rig(workers=2)
+    keeper = rig.keepers[0][0]
+    keeper.is_held = True
+    found: list[Lease | Refused] = []
+    for levels in [(tenant,), (tenant, rated(9)), (tenant, rated(9))]:
+        want = Want(levels, rig.clock.micros, 1, 1, 1)
+        rig.workers[0].take(want, rig.clock.seconds, found.append, lambda: True)
+    keeper.go_on()
+    rig.after(0.25)
+    assert [isinstance(answer, Lease) for answer in found] == [True, True, False]
+    assert isinstance(rig.take(tenant, worker=1), Refused)
+
+
 # --- money --------------------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +327,105 @@ def test_what_cost_more_than_its_bound_is_borne_by_what_is_free() -> None:
     assert rig.refused(key, bound=800).remaining == 750
     rig.after(1)
     rig.lease(key, bound=750)
+
+
+@pytest.mark.parametrize("was_asked_before", [True, False])
+def test_a_grant_is_for_who_waits_for_it_however_long_that_takes(was_asked_before: bool) -> None:
+    """Balances that nobody asked about for a while are forgotten; not while a call waits for one."""
+    key, bank = budgeted(1_000)
+    place, rig = (key.id, "nano_usd", MONTH), Rig(bank=bank)
+    if was_asked_before:
+        bank.limits.clear()
+        rig.lease(key, bound=1).release()
+        bank.limits[place] = 1_000
+        rig.after(10)
+    rig.keepers[0][1].is_held = True
+    assert rig.take(key, bound=900) is None
+    rig.after(25)
+    rig.keepers[0][1].go_on()
+    rig.after(1)
+    assert bank.held(place) == 0, "its caller had left, so it went back"
+    rig.lease(key, bound=1_000)
+
+
+def test_what_goes_back_while_a_trip_is_under_way_is_not_learnt_as_lent() -> None:
+    """The tables' answer is older than what was put aside for them since."""
+    key, bank = budgeted(1_000)
+    place, rig = (key.id, "nano_usd", MONTH), Rig(bank=bank)
+    running = rig.lease(key, bound=100)
+    rig.keepers[0][1].is_held = True
+    assert rig.take(key, bound=50) is None
+    running.settle(0, 0)
+    rig.after(0.75)
+    rig.keepers[0][1].run_one()
+    assert isinstance(rig.answers[0], Lease)
+    rig.take(key, bound=100)
+    rig.keepers[0][1].go_on()
+    assert rig.workers[0].taken == bank.held(place) == 150
+
+
+def test_who_asks_on_hearing_a_no_finds_what_others_were_granted_with_it() -> None:
+    """One trip refuses a call and grants another; the first one's caller asks again at once, for the other's balance."""
+    key, bank = budgeted(1_000)
+    place, rig = (key.id, "nano_usd", MONTH), Rig(bank=bank)
+    poor = level(budgets=(BudgetLimit("nano_usd", "month", 10),))
+    bank.limits[poor.id, "nano_usd", MONTH] = 10
+    rig.lease(key, bound=400).settle(0, 0)
+    keeper = rig.keepers[0][1]
+    keeper.is_held = True
+
+    def take(its: Level, bound: int, answer: Any = rig.answers.append) -> None:
+        want = Want((its,), rig.clock.micros, 1, bound, bound)
+        rig.workers[0].take(want, rig.clock.seconds, answer, lambda: True)
+
+    take(poor, 1)
+    take(poor, 20, lambda _: take(key, 700))
+    take(key, 600)
+    keeper.run_one()
+    rig.after(0.75)
+    keeper.run_one()
+    keeper.go_on()
+    assert rig.workers[0]._budgets.bound - 1 == bank.held(place) >= 600
+
+
+@pytest.mark.parametrize("how", ["the answer", "the call too"])
+def test_a_slice_that_nobody_knows_of_goes_back(how: str) -> None:
+    """The first grant of a balance was carried out, and its answer lost: no purse ever heard of the slice."""
+    key, bank = budgeted(1_000)
+    place, rig = (key.id, "nano_usd", MONTH), Rig(bank=bank)
+    lease = bank.lease
+
+    def lost(*asked: Any) -> Any:
+        lease(*asked)
+        raise OSError("the answer was lost")
+
+    bank.lease = lost  # type: ignore[assignment, method-assign]
+    assert rig.refused(key, bound=600).reason == "ledger_unavailable"
+    bank.lease = lease  # type: ignore[method-assign]
+    if how == "the call too":
+        # Not even a failure was noticed.
+        rig.workers[0]._budgets._is_unsure = False
+        rig.after(35)
+    rig.after(1)
+    assert bank.held(place) == 0
+    rig.lease(key, bound=1_000)
+
+
+def test_a_slice_is_as_full_as_the_tables_say_once_they_have_everything() -> None:
+    """Calls from before the budget are charged to it as well; what calls cost in the end may be less than was thought."""
+    key, bank = budgeted(1_000)
+    place, rig = (key.id, "nano_usd", MONTH), Rig(bank=bank)
+    rig.lease(key, bound=300).settle(0, 10)
+    rig.after(8)
+    assert bank.held(place) == 10, "its entry may be on its way"
+    rig.journal.pending = 0
+    rig.after(8)
+    assert bank.held(place) == 0, "it never came into the tables"
+    rig.lease(key, bound=300).settle(0, 0)
+    bank.flush(place, 250)
+    rig.after(4)
+    assert rig.refused(key, bound=751).remaining == 750
+    rig.after(1).lease(key, bound=750)
 
 
 @pytest.mark.parametrize("happens", ["nobody asks for a while", "the limit is gone for a while"])

@@ -196,7 +196,7 @@ def test_what_callers_and_upstreams_make_up_fits_the_tables() -> None:
     names = list(RequestLog.objects.order_by("request_id").values_list("model", flat=True))
     assert names == ["a\N{REPLACEMENT CHARACTER}b" + "x" * 253, "'; --\\ \" é 😀 %s ?"]
     entry = LedgerEntry.objects.get()
-    assert (entry.tokens_in, entry.tokens_cached, entry.tokens_out) == (10**12, 0, 0)
+    assert (entry.tokens_in, entry.tokens_cached, entry.tokens_out) == (10**9, 0, 0)
 
 
 def test_sums_that_no_column_can_hold_stay_at_its_end_and_refuse_no_call() -> None:
@@ -437,6 +437,28 @@ def test_what_is_in_the_journal_gets_into_the_tables(journal: Journal) -> None:
     flusher.flush_now()
     assert (RequestLog.objects.count(), Hold.objects.count(), journal.pending) == (11, 0, 0)
     assert (flusher.counters.calls, flusher.counters.lost) == (11, 0)
+
+
+def test_what_comes_during_a_flush_waits_for_the_next(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a busy worker makes a transaction of every few calls."""
+    flusher = Flusher(journal)
+    batches: list[int] = []
+    real = ledger.apply
+
+    def slow(items: list[Item], boot: str) -> ledger.Applied:
+        batches.append(len(items))
+        whole_call(journal, 10 + len(batches))
+        return real(items, boot)
+
+    monkeypatch.setattr(flusher_module, "apply", slow)
+    for number in range(5):
+        whole_call(journal, number)
+    flusher.flush_now()
+    assert (batches, RequestLog.objects.count(), journal.pending) == ([5], 5, 3)
+    flusher.flush_now()
+    assert (batches, RequestLog.objects.count()) == ([5, 1], 6)
 
 
 def test_a_call_that_ended_at_once_never_had_a_hold_row(journal: Journal) -> None:

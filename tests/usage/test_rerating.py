@@ -19,7 +19,7 @@ from tenants.errors import Invalid
 from tenants.models import AuditEvent
 from tenants.services import create_tenant
 from tests.usage.samples import CALLER, attempt, call_id, intent, settlement
-from usage import ledger, rerating
+from usage import corrections, ledger, rerating
 from usage.calls import Call
 from usage.models import LedgerEntry, RequestLog, Rollup
 from usage.records import Caller
@@ -114,6 +114,47 @@ def test_corrections_are_lines_beside_and_the_sums_follow(model: Model) -> None:
     rerating.rerate(actor=HERE, task=rerating.task(model, SINCE), reason="and forth")
     assert (cost_of(1), cost_of(2)) == (RIGHT, RIGHT)
     assert LedgerEntry.objects.filter(request_id=call_id(1)).count() == 4
+
+
+def test_a_call_that_came_to_nothing_is_not_charged_for_its_request_afterwards(
+    model: Model,
+) -> None:
+    dearer = price("1", per_request_usd="0.5", effective_from=SINCE + timedelta(days=25))
+    update_model(actor=HERE, model_id=model.id, prices=[dearer])
+    failed = msgspec.structs.replace(
+        settlement(1, usage=Usage(), cost=0), usage_source="none", status=502
+    )
+    ledger.apply(
+        [
+            Call(
+                msgspec.structs.replace(intent(1, model="m"), model_id=model.id),
+                (attempt(1),),
+                failed,
+            )
+        ]
+    )
+    with time_machine.travel(datetime(2026, 11, 27, tzinfo=UTC)):
+        assert rerating.preview(rerating.task(model, SINCE)).wrong == 0
+
+
+def test_of_two_who_rate_the_same_calls_by_two_prices_the_later_changes_nothing_unseen(
+    model: Model, monkeypatch: Any
+) -> None:
+    """The difference that it worked out is from before the other's line; done again, it finds the right one."""
+    called(1, model.id, 5)
+    by_first = rerating.task(model, SINCE, price=Price.objects.get(pk=first_price(model)))
+    write = corrections.correct
+
+    def meanwhile(**of: Any) -> Any:
+        monkeypatch.setattr(rerating, "correct", write)
+        rerating.rerate(actor=HERE, task=by_first, reason="faster")
+        return write(**of)
+
+    monkeypatch.setattr(rerating, "correct", meanwhile)
+    rerating.rerate(actor=HERE, task=rerating.task(model, SINCE), reason="slower")
+    assert cost_of(1) == 10 * 1_100_000
+    rerating.rerate(actor=HERE, task=rerating.task(model, SINCE), reason="again")
+    assert cost_of(1) == RIGHT
 
 
 def test_only_the_window_is_corrected(model: Model) -> None:

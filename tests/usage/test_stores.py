@@ -2,6 +2,8 @@
 
 import random
 import threading
+import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -31,7 +33,7 @@ from usage.rate_terms import (
 )
 from usage.stores import MemoryStore, Store
 from usage.stores_database import DatabaseStore
-from usage.stores_redis import _SCRIPT, RedisStore
+from usage.stores_redis import _SCRIPT, Forgotten, RedisStore
 from usage.tiers import Giving, Tiers, Trip
 
 LEVELS = ("key:a", "key:b", "tenant:c")
@@ -91,6 +93,7 @@ def test_redis_does_the_same_sums_as_python(seed: int, redis_space: services.Red
     now = 20_000 * DAY + dice.randrange(DAY)
     with closing(redis.Redis.from_url(redis_space.url)) as client:
         script = client.register_script(_SCRIPT)
+        client.set(f"{redis_space.prefix}mark", "m")
         for _ in range(60):
             gaps = [0, 1000, SECOND - 1, 5 * SECOND, 61 * SECOND, -SECOND, 365 * DAY, -365 * DAY]
             now += dice.choices(gaps, [4, 8, 8, 4, 4, 1, 0.2, 0.2])[0]
@@ -98,7 +101,8 @@ def test_redis_does_the_same_sums_as_python(seed: int, redis_space: services.Red
             names = batch.levels()
             place = {name: number for number, name in enumerate(names, 1)}
             packed = msgspec.msgpack.encode(_placed(batch, place))
-            said = script(keys=[redis_space.prefix + name for name in names], args=[packed, now])
+            keys = [redis_space.prefix + name for name in [*names, "mark"]]
+            said = script(keys=keys, args=[packed, "m", now])
             answers = work({name: states[name] for name in names}, batch, now, now)
             assert msgspec.msgpack.decode(said, type=list[Answer]) == answers
             for ask, answer in zip(batch.asks, answers, strict=True):
@@ -139,9 +143,11 @@ def test_the_database_is_shared() -> None:
 
 def test_redis_is_shared_and_what_is_idle_expires(redis_space: services.RedisSpace) -> None:
     stores = [RedisStore(redis_space.url, redis_space.prefix) for _ in range(2)]
+    for store in stores:
+        store.recall()
     check_shared(*stores)
     with closing(redis.Redis.from_url(redis_space.url)) as client:
-        (key,) = client.keys(f"{redis_space.prefix}limit:*")
+        (key,) = client.keys(f"{redis_space.prefix}limit:key:*")
         assert 0 < client.pttl(key) <= 62_000
     for store in stores:
         store.close()
@@ -193,6 +199,86 @@ def test_memory_forgets_idle_levels_and_no_others() -> None:
     assert store.work(Batch((), (), (one(rules(9), 9, level="key:1999"),)), now, now)[0].calls == 8
 
 
+def _restarted(store: RedisStore, space: services.RedisSpace, client: "redis.Redis") -> None:
+    """It comes back with what it had written to its disk long ago."""
+    client.set(f"{space.prefix}limit:mark", "an earlier process:1")
+
+
+def _swapped(store: RedisStore, space: services.RedisSpace, client: "redis.Redis") -> None:
+    """Another one stands in its place, and has for long."""
+    store._mark = b"that other process:1"
+
+
+def _emptied(store: RedisStore, space: services.RedisSpace, client: "redis.Redis") -> None:
+    client.delete(*client.keys(f"{space.prefix}*"))
+
+
+def _spoiled(store: RedisStore, space: services.RedisSpace, client: "redis.Redis") -> None:
+    client.delete(f"{space.prefix}limit:key:a")
+    client.rpush(f"{space.prefix}limit:key:a", "spoiled")
+
+
+def _scribbled(store: RedisStore, space: services.RedisSpace, client: "redis.Redis") -> None:
+    client.set(f"{space.prefix}limit:key:a", "spoiled")
+
+
+def _unmarked(store: RedisStore, space: services.RedisSpace, client: "redis.Redis") -> None:
+    client.delete(f"{space.prefix}limit:mark")
+    client.rpush(f"{space.prefix}limit:mark", "spoiled")
+
+
+@pytest.mark.parametrize("how", [_restarted, _swapped, _emptied, _unmarked])
+def test_a_redis_that_has_forgotten_counts_nothing_until_its_worker_knows(
+    how: Callable[[RedisStore, services.RedisSpace, "redis.Redis"], None],
+    redis_space: services.RedisSpace,
+) -> None:
+    limit = rules(5)
+    with (
+        closing(RedisStore(redis_space.url, redis_space.prefix)) as store,
+        closing(redis.Redis.from_url(redis_space.url)) as client,
+    ):
+        store.recall()
+        store.is_new()
+        assert store.recall() > DAY, "there never was anything to forget"
+        assert store.work(Batch((), (), (one(limit, 3),)))[0].calls == 3
+        how(store, redis_space, client)
+        for _ in range(2):
+            with pytest.raises(Forgotten):
+                store.work(Batch((), (), (one(limit, 3),)))
+        store.ping()
+        assert store.recall() < SECOND
+        assert store.work(Batch((), (), (one(limit),)))[0].calls == 1
+
+
+@pytest.mark.parametrize("how", [_spoiled, _scribbled])
+def test_a_level_in_whose_key_somebody_else_wrote_is_full_until_it_would_have_passed(
+    how: Callable[[RedisStore, services.RedisSpace, "redis.Redis"], None],
+    redis_space: services.RedisSpace,
+) -> None:
+    limit = rules(5, slots=4)
+    with (
+        closing(RedisStore(redis_space.url, redis_space.prefix)) as store,
+        closing(redis.Redis.from_url(redis_space.url)) as client,
+    ):
+        store.recall()
+        (got,) = store.work(Batch((), (), (one(limit, 3),)))
+        how(store, redis_space, client)
+        back = Return("key:a", got.parts[0].end, got.parts[0].day, 3, 0)
+        both = Ask(
+            tuple(Part(level, limit, "w", 1) for level in ("tenant:c", "key:a")), (1,), 0, 0, LIFE
+        )
+        for _ in range(2):
+            asks = (one(limit), both, one(limit, level="tenant:c"))
+            first, second, third = store.work(Batch((back,), (Having("key:a", "w", 1),), asks))
+            assert [each.calls for each in (first, second, third)] == [0, 0, 1]
+            assert (first.part, second.part, first.reason, first.limit) == (0, 1, 0, 5)
+            assert 61 * SECOND < second.wait <= 62 * SECOND
+            assert [part.slots for part in second.parts] == [1, 1], "as many as before"
+        client.pexpire(f"{redis_space.prefix}limit:key:a", 1)
+        time.sleep(0.01)
+        assert store.work(Batch((), (), (one(limit),)))[0].calls == 1
+
+
 # --- which store --------------------------------------------------------------------------------------------------------
 
 
@@ -215,16 +301,62 @@ class Flaky:
             raise self.fault
 
 
+@dataclass
+class Memory(Flaky):
+    """A Redis that may forget: its mark is `since`, and `known` is what its only worker goes by."""
+
+    since: float = 0
+    known: float = -1
+
+    def work(self, batch: Batch) -> list[Answer]:
+        self.ping()
+        if self.known != self.since:
+            raise Forgotten
+        return self.store.work(batch)
+
+    def recall(self) -> int:
+        self.known = self.since
+        return round((self.store._held_clock.monotonic() - self.since) * SECOND)
+
+    def is_new(self) -> None:
+        self.since = self.known = float("-inf")
+
+    def forget(self) -> None:
+        self.since = self.store._held_clock.monotonic()
+        self.store._states.clear()
+
+
+class Use:
+    """When Redis was noted to be in use, and until when."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.until = float("-inf")
+        self.notes = 0
+
+    def is_recent(self) -> bool:
+        return self.clock.seconds < self.until
+
+    def note(self, seconds: float) -> None:
+        self.notes += 1
+        self.until = self.clock.seconds + seconds
+
+
 class Rig:
     """Both stores, by one clock."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.redis = Flaky(HeldStore(self.clock), redis.TimeoutError())
+        self.redis = Memory(HeldStore(self.clock), redis.TimeoutError())
         self.database = Flaky(HeldStore(self.clock), OperationalError())
-        self.tiers = Tiers(
+        self.use = Use(self.clock)
+        self.tiers = self.worker()
+
+    def worker(self) -> Tiers:
+        return Tiers(
             redis=self.redis,  # type: ignore[arg-type]
             database=self.database,
+            use=self.use,  # type: ignore[arg-type]
             workers=4,
             clock=self.clock,
         )
@@ -261,7 +393,7 @@ def test_a_window_begun_in_redis_counts_as_full_until_it_has_passed() -> None:
     assert rig.after(30).take(rules(5)).calls == 0
     assert rig.take(rules(0, daily=2)).calls == 1, "nobody but the database counts days"
     assert rig.after(32.1).take(rules(5), 9).calls == 5
-    assert rig.redis.pings == 6, "one that is away is not asked"
+    assert rig.redis.pings == 7, "one that is away is not asked"
 
 
 def test_after_its_return_both_are_asked_until_the_window_has_passed() -> None:
@@ -286,6 +418,61 @@ def test_with_nobody_to_ask_each_worker_goes_by_its_share() -> None:
         (Window(MINUTE, 1, 1),), 1, 0, 1
     )
     assert NO_RULES.shared_by(4) == NO_RULES
+
+
+def test_what_redis_has_forgotten_counts_as_full_until_it_would_have_passed() -> None:
+    rig = Rig()
+    assert rig.take(rules(5), 2).calls == 2
+    rig.redis.forget()
+    refused = rig.take(rules(5))
+    assert (refused.calls, refused.reason) == (0, 0)
+    assert rig.redis.store.batches[-1].levels() == ["key:a"], "what is wrong there comes out now"
+    assert 61 * SECOND < refused.wait <= 62 * SECOND
+    assert rig.take(rules(0, daily=2)).calls == 1, "nobody but the database counts days"
+    assert rig.after(11).take(rules(0, slots=1)).calls == 1, "who runs has said so since"
+    assert rig.after(30).take(rules(5)).calls == 0
+    assert rig.after(21.1).take(rules(5), 9).calls == 5
+
+
+def test_a_redis_that_nobody_has_used_lately_begins_at_once() -> None:
+    rig = Rig()
+    rig.redis.forget()
+    assert rig.take(rules(5), 2).calls == 2
+    assert rig.use.notes == 1
+    rig.redis.forget()
+    rig.tiers = rig.worker()
+    assert rig.take(rules(5)).calls == 0, "a new worker asks the database who used it"
+    rig.after(300).redis.forget()
+    assert rig.take(rules(5)).calls == 1
+    rig.redis.forget()
+    rig.use.until = 0.0
+    assert rig.take(rules(5)).calls == 0, "it was this worker"
+
+
+def test_it_is_noted_now_and_then_that_redis_is_in_use() -> None:
+    rig = Rig()
+    rig.redis.forget()
+    for _ in range(60):
+        rig.take(rules(1000))
+        rig.after(1).tiers.look()
+    assert rig.use.notes == 2
+    for _ in range(60):
+        rig.after(1).tiers.look()
+    assert rig.use.notes == 3, "and not when it is not"
+
+
+def test_what_was_forgotten_while_redis_was_away_was_counted_before() -> None:
+    """Then the database has counted since, and goes on."""
+    rig = Rig()
+    rig.take(rules(5))
+    rig.redis.is_away = True
+    rig.take(rules(5))
+    assert rig.after(63).take(rules(5), 3).calls == 3
+    rig.redis.forget()
+    rig.redis.is_away = False
+    rig.after(0.5).tiers.look()
+    assert rig.take(rules(5), 9).calls == 2
+    assert rig.after(62.5).take(rules(5), 9).calls == 5
 
 
 def test_one_slow_answer_does_not_lose_redis() -> None:

@@ -160,6 +160,7 @@ class Edge:
             timeouts=Timeouts(),
         )
         self.wishes: list[Wish] = []
+        self.unclaimed: list[UUID] = []
         self.exchange = Exchange(self, self.house)
 
     # --- what the exchange asks for
@@ -173,6 +174,9 @@ class Edge:
     def claim(self, wish: Wish) -> None:
         self.wishes.append(wish)
 
+    def unclaim(self, claim: UUID) -> None:
+        self.unclaimed.append(claim)
+
     def take(self, want: Want) -> None:
         now = self.clock.monotonic()
         self.leases.take(want, now, self.exchange.taken, lambda: not self.exchange.is_over)
@@ -181,10 +185,11 @@ class Edge:
         now = self.clock.monotonic()
         self.leases.peek(want, now, self.exchange.peeked, lambda: not self.exchange.is_over)
 
-    def append(self, record: Record) -> None:
-        if len(self.records) >= self.journal_full_after:
+    def append(self, record: Record, attempt: AttemptStarted | None = None) -> None:
+        records = [record] if attempt is None else [record, attempt]
+        if len(self.records) + len(records) > self.journal_full_after:
             raise JournalUnavailable("full")
-        self.records.append(record)
+        self.records += records
 
     def commit(self) -> None:
         self.commits += 1

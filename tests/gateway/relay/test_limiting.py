@@ -64,6 +64,25 @@ def test_the_callers_own_cap_stays_as_it_is(member: str) -> None:
     assert {name: value for name, value in sent.items() if name.startswith("max")} == {member: 7}
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "is_one"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x" * 900}]}, True),
+        ("/v1/completions", {"prompt": ["x" * 90] * 10, "max_tokens": 1}, False),
+        ("/v1/embeddings", {"input": ["x" * 90] * 10}, False),
+    ],
+)
+def test_many_texts_in_one_call_may_each_fill_the_window(
+    path: str, body: dict[str, Any], is_one: bool
+) -> None:
+    edge = spender(10**9, of=route(context_window=100, capability="")).call(
+        {"model": "m", "max_tokens": 1, **body}, path=path
+    )
+    outputs = {"/v1/completions": 10, "/v1/chat/completions": 1}.get(path, 0)
+    held = edge.intent.hold_tokens - outputs
+    assert held == 100 if is_one else held >= 900
+
+
 def test_openai_itself_is_told_in_its_newer_word() -> None:
     there = replace(upstream(), cap_member="max_completion_tokens")
     edge = spender(10**9, of=route("m", there)).call(CHAT)
@@ -172,6 +191,13 @@ def test_when_no_provider_allows_more_the_caller_waits() -> None:
         assert Edge(found=edge.found, limits=edge.leases).call(CHAT).requests
     refused = Edge(found=edge.found, limits=edge.leases).call(CHAT)
     assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
+
+
+def test_what_has_no_price_goes_to_no_provider_whose_money_is_limited() -> None:
+    edge = Edge(found=known(replace(two_targets(ONE, money(10**12)), prices=())))
+    assert called(edge.call(CHAT)) == "first"
+    again = Edge(found=edge.found, limits=edge.leases).call(CHAT)
+    assert (again.status, again.requests) == (429, [])
 
 
 def broken(edge: Edge) -> Edge:
