@@ -263,11 +263,11 @@ class BudgetDesk:
         self._hear(trip, news)
         self._is_busy = False
         for call, reply in zip(trip.calls, news.replies, strict=True):
-            if isinstance(reply, Short):
-                self._refuse(call, reply, now)
-        for call, reply in zip(trip.calls, news.replies, strict=True):
             if not isinstance(reply, Short):
                 self._serve(call, now)
+        for call, reply in zip(trip.calls, news.replies, strict=True):
+            if isinstance(reply, Short):
+                self._refuse(call, reply, now)
         self.send(now)
 
     def _hear(self, trip: _Trip, news: _News) -> None:

@@ -29,7 +29,7 @@ def test_a_shared_limit_holds_whatever_becomes_of_redis(
     with redis_behind_a_wire(tmp_path / "redis") as (process, wire, told):
         server = gatehouse(workers=2, serve=False, env=told)
         outcome = redis_faults.run(
-            server, yard.operator_password, (process, wire), faults, phase_seconds=2.0
+            server, yard.operator_password, (process, wire), faults, phase_seconds=1.75
         )
     assert [str(line) for line in outcome.missed] == []
     assert outcome.exit_code == 0

@@ -203,7 +203,8 @@ def test_a_budget_is_final_for_its_month_and_names_what_would_fit(two: Door) -> 
     assert answer.headers["x-should-retry"] == "false"
     assert re.fullmatch(r"20\d\d-\d\d-01T00:00:00Z", answer.headers["x-gatehouse-reset"])
     assert 100 < fits < 500
-    assert call(two, key, max_tokens=fits).status_code == 200
+    # The other worker may hold some of it for a moment.
+    eventually(lambda: call(two, key, max_tokens=fits).status_code == 200, within=3.0)
 
 
 def test_with_clamping_the_answer_is_shorter_instead(two: Door) -> None:

@@ -32,7 +32,7 @@ from usage.rate_terms import (
     Window,
 )
 from usage.stores import MemoryStore, Store
-from usage.stores_database import DatabaseStore
+from usage.stores_database import DatabaseStore, RedisUse
 from usage.stores_redis import _SCRIPT, Forgotten, RedisStore
 from usage.tiers import Giving, Tiers, Trip
 
@@ -187,6 +187,21 @@ def test_rows_in_which_nothing_counts_are_swept() -> None:
     assert SharedLimit.objects.exists()
     clock.micros += 60 * SECOND
     store.sweep()
+    assert not SharedLimit.objects.exists()
+
+
+@pytest.mark.django_db
+def test_that_redis_is_in_use_is_known_for_a_while_and_then_swept() -> None:
+    clock = FakeClock()
+    use = RedisUse(clock)
+    assert not use.is_recent()
+    for _ in range(2):
+        use.note(60.0)
+        clock.micros += 59 * SECOND
+        assert use.is_recent()
+    clock.micros += 2 * SECOND
+    assert not use.is_recent()
+    DatabaseStore(clock).sweep()
     assert not SharedLimit.objects.exists()
 
 

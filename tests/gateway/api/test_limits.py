@@ -12,6 +12,9 @@ from providers.models import Model, Provider
 from tenants.models import Account, AuditEvent, Limited, Project, Tenant
 from tests.cast import Api
 
+# Rules of values: what the databases make of them is asked where limits hold.
+pytestmark = pytest.mark.sqlite
+
 REQUESTS = ("rate_limit_rpm", "daily_limit", "burst", "max_concurrency")
 TOKENS = ("rate_limit_tpm", "tokens_budget", "tokens_budget_day", "tokens_budget_total")
 MONEY = ("cost_budget_usd", "cost_budget_day_usd", "cost_budget_total_usd")

@@ -20,6 +20,9 @@ from tests.gateway.console.stage import furnished
 from tests.support.page import Page
 from usage.models import Balance, Credit
 
+# Pages and their forms.
+pytestmark = pytest.mark.sqlite
+
 TYPED = {
     "rate_limit_rpm": "60",
     "daily_limit": "5000",

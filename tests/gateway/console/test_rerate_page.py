@@ -16,6 +16,9 @@ from usage import ledger
 from usage.calls import Call
 from usage.models import LedgerEntry
 
+# A page; what it does is asked of both databases in usage.
+pytestmark = pytest.mark.sqlite
+
 pytestmark = pytest.mark.django_db
 
 
