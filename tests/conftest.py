@@ -25,6 +25,7 @@ from django.db import connections  # noqa: E402
 
 from gateway import static_files  # noqa: E402
 from tenants import audit_triggers  # noqa: E402
+from tenants.keyring import KEYRING  # noqa: E402
 from tenants.models import Tenant  # noqa: E402
 from tests.support import llama as llama_server  # noqa: E402
 from tests.support import services  # noqa: E402
@@ -49,6 +50,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+
+
+@pytest.fixture(autouse=True)
+def _no_roots_remembered() -> Iterator[None]:
+    """A test that commits leaves roots in memory whose rows are gone: the next one would sign with a key that nobody has."""
+    yield
+    KEYRING.forget()
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:

@@ -32,9 +32,8 @@ def door(yard: Yard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
-    """Roots, looks and phases of one test are none of the next one's business."""
+    """Looks and phases of one test are none of the next one's business."""
     yield
-    KEYRING.forget()
     checks.WATCH.forget()
     lifecycle.begin_anew()
 
