@@ -67,14 +67,11 @@ def client_address(peer: str, forwarded_for: str, trusted_proxies: Sequence[str]
     return str(nearest)
 
 
-def address_behind(
-    peer: str, headers: Iterable[tuple[bytes, bytes]], trusted_proxies: Sequence[str]
-) -> str:
-    """The same, of headers as they came."""
-    forwarded = ",".join(
+def forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Through whom a request says that it came, of headers as they came."""
+    return ",".join(
         value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"
     )
-    return client_address(peer, forwarded, trusted_proxies)
 
 
 def is_trusted_peer(peer: str, trusted_proxies: Sequence[str]) -> bool:

@@ -30,6 +30,7 @@ IDLE_POLL_SECONDS: Final = 0.25
 MAX_CHANGES: Final = 1_000
 _RECONNECT_SECONDS: Final = 2.0
 _LOCK_SECONDS: Final = 0.05
+_NEWEST: Final = "SELECT max(seq) FROM tenants_configchange"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,23 @@ class LocalWatch:
         self._look_now()
 
     def look(self) -> None:
-        if not self._fresh:
+        if self._fresh:
+            return
+        database = self._database
+        if database is None or self._read != self._opened:
+            self._look_now()
+            return
+        # The usual look, of which every turn of the loop has one: nothing changed.
+        self._fresh = True
+        self._loop.call_soon(self._stale)
+        try:
+            (found,) = database.execute(_NEWEST).fetchone()
+        except sqlite3.Error:
+            self._look_now()
+            return
+        if (found or 0) == self._listener.epoch:
+            self._listener.looked()
+        else:
             self._look_now()
 
     def _look_now(self) -> None:
@@ -129,7 +146,7 @@ class LocalWatch:
 
     def _look(self) -> None:
         database = self._connected()
-        (found,) = database.execute("SELECT max(seq) FROM tenants_configchange").fetchone()
+        (found,) = database.execute(_NEWEST).fetchone()
         newest = found or 0
         # A file was put in the place of ours (a backup): it is another database, however its epoch reads.
         is_another = self._read not in {None, self._opened} or newest < self._listener.epoch

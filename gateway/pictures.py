@@ -25,7 +25,8 @@ from usage.levels import Kind, Level
 from usage.records import Caller
 
 CONTENT_PURPOSE: Final = "content-log"
-_IN_PROCESS: Final = Origin("in-process", "", 0)
+#: A name, because every request is written to one, although this one is never dialed.
+_IN_PROCESS: Final = Origin("in-process", "in-process", 0)
 
 
 def caller_of(identity: Identity) -> Caller:

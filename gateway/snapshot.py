@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -46,7 +46,10 @@ _THREADS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A caller with everything that a call of theirs needs. `content_key` is there only if their bodies are to be kept."""
+    """A caller with everything that a call of theirs needs. `content_key` is there only if their bodies are to be kept.
+
+    `worked_out`: what follows from all this and is not worked out again while it stands (gateway/relay/lanes.py).
+    """
 
     identity: Identity
     caller: Caller
@@ -54,6 +57,7 @@ class Known:
     own: OwnRoutes
     levels: tuple[Level, ...]
     content_key: tuple[int, Secret] | None
+    worked_out: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Unknown:
@@ -69,15 +73,16 @@ UNLOOKABLE: Final = Unlookable()
 Found = Known | Unknown | Unlookable
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry:
-    """`epoch`: a change up to it is in here already."""
+    """`epoch`: a change up to it is in here already. `known`: the caller as they were found last, with the routes of then."""
 
     epoch: int
     identity: Identity
     caller: Caller
     levels: tuple[Level, ...]
     content_key: tuple[int, Secret] | None
+    known: Known | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +133,12 @@ class Snapshot:
         self.on_reset: Callable[[], None] = lambda: None
         self.executor = executor or ThreadPoolExecutor(_THREADS, thread_name_prefix="snapshot")
         self._clock = clock
+        self._trusted_for = float(settings.AUTH_STALE_SECONDS)
         self._looked_at = clock.monotonic()
         self._identities: OrderedDict[bytes, _Entry] = OrderedDict()
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
-        self._own: OrderedDict[UUID, OwnRoutes] = OrderedDict()
+        #: By the integer of the tenant's id: a UUID hashes and compares in Python, and every call asks.
+        self._own: OrderedDict[int, OwnRoutes] = OrderedDict()
         self._shared: Catalogue | None = None
         self._waiting: dict[bytes, _Lookup] = {}
         self._looks: dict[Want, _Look] = {}
@@ -145,25 +152,30 @@ class Snapshot:
 
     def find(self, fingerprint: bytes) -> Found | None:
         """The caller if the picture has them; None when it must be looked up (`load`)."""
-        if self.is_stale():
+        now = self._clock.monotonic()
+        if now - self._looked_at > self._trusted_for:
             return None
         entry = self._identities.get(fingerprint)
         if entry is None:
             until = self._unknown.get(fingerprint)
-            return UNKNOWN if until is not None and until > self._clock.monotonic() else None
+            return UNKNOWN if until is not None and until > now else None
         return self._complete(entry)
 
     def _complete(self, entry: _Entry) -> Known | None:
-        own = self._own.get(entry.identity.tenant_id)
-        if own is None or self._shared is None:
+        known = entry.known
+        own, shared = self._own.get(entry.identity.tenant_id.int), self._shared
+        if known is not None and known.own is own and known.shared is shared:
+            return known
+        if own is None or shared is None:
             return None
-        return Known(
-            entry.identity, entry.caller, self._shared, own, entry.levels, entry.content_key
+        known = entry.known = Known(
+            entry.identity, entry.caller, shared, own, entry.levels, entry.content_key
         )
+        return known
 
     def is_stale(self) -> bool:
         """Whether we have been cut off from the database for longer than the picture may be trusted."""
-        return self.lag() > float(settings.AUTH_STALE_SECONDS)
+        return self.lag() > self._trusted_for
 
     def lag(self) -> float:
         """Seconds since the last look at the epoch that succeeded."""
@@ -206,8 +218,9 @@ class Snapshot:
             return who
         if self._shared is None or (is_stale and not lookup.asked[SHARED]):
             return SHARED
-        own = Want(tenant_id=entry.identity.tenant_id)
-        if own.tenant_id not in self._own or (is_stale and not lookup.asked[own]):
+        tenant_id = entry.identity.tenant_id
+        own = Want(tenant_id=tenant_id)
+        if tenant_id.int not in self._own or (is_stale and not lookup.asked[own]):
             return own
         return None
 
@@ -274,7 +287,7 @@ class Snapshot:
             self._shared = found
         elif isinstance(found, OwnRoutes):
             assert want.tenant_id is not None  # noqa: S101 - own routes are loaded for a tenant
-            _put(self._own, want.tenant_id, found, MAX_TENANTS)
+            _put(self._own, want.tenant_id.int, found, MAX_TENANTS)
         else:
             assert want.fingerprint is not None  # noqa: S101 - identities are loaded for a fingerprint
             self._keep_identity(want.fingerprint, found)
@@ -330,7 +343,7 @@ class Snapshot:
                 self._shared = None
                 self._own.clear()
             else:
-                self._own.pop(line.tenant_id, None)
+                self._own.pop(line.tenant_id.int, None)
 
     def _forget_callers(self, keys: dict[UUID, int], tenants: dict[UUID, int]) -> None:
         """Drop what was read before these changes; what was read after them knows of them."""
@@ -343,7 +356,7 @@ class Snapshot:
             if entry.epoch < max(keys.get(who.key_id, 0), tenants.get(who.tenant_id, 0)):
                 del self._identities[fingerprint]
         for tenant_id in tenants:
-            self._own.pop(tenant_id, None)
+            self._own.pop(tenant_id.int, None)
 
     def _drop_everything(self) -> None:
         self._generation += 1

@@ -9,16 +9,21 @@ from providers.types import FailureKind, Headers, UpstreamFailure, UpstreamReque
 
 
 class Receiver(Protocol):
-    """The caller's side. All calls come on the loop's thread, and none from inside `send` except `upstream_sent`.
+    """The caller's side. All calls come on the loop's thread, and none from inside `send`.
 
-    After `Call.abort` nothing more comes; otherwise exactly one of `upstream_end` and `upstream_failed` comes last.
+    After `upstream_sent` (or a `Call.is_sent` when `send` returned) comes either `upstream_answer` alone, or `upstream_head`,
+    `upstream_bytes` as often as there are some, and exactly one of `upstream_end` and `upstream_failed` last; or
+    `upstream_failed` alone. After `Call.abort` nothing more comes.
     """
 
     def upstream_sent(self) -> None:
-        """The whole request was handed over. Does not come if the answer was complete before that."""
+        """The whole request was handed over, later than by `send`. Does not come if the answer was complete before that."""
+
+    def upstream_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """The whole answer, of which nothing was told before: head as in `upstream_head`, body without its framing."""
 
     def upstream_head(self, status: int, headers: Headers) -> None:
-        """Status 200 to 599; header names in lower case, in the upstream's order, repeated ones repeated."""
+        """Status 200 to 599; headers as `AnswerReader.headers` has them."""
 
     def upstream_bytes(self, data: bytes) -> None:
         """Body bytes without their framing, never empty."""
@@ -32,14 +37,17 @@ class Receiver(Protocol):
 
 class Line(Protocol):
     """What carries one call at a time. `taken` is not 0 as soon as a byte of the request may have left; `heard`: something
-    was read since the call last set it to False.
+    was read since the call last set it to False; `is_sent`: the whole request was handed over.
     """
 
     heard: bool
     taken: int
+    is_sent: bool
 
     def begin(self, exchange: Exchange, head: bytes, body: bytes) -> bool:
-        """Send the request; False if not one byte was taken and another line may be tried."""
+        """Send the request; False if not one byte was taken and another line may be tried. `Exchange.sent` comes later, if
+        `is_sent` does not hold by then.
+        """
 
     def unsent(self) -> int:
         """Bytes of the request that still wait in our memory."""
@@ -62,6 +70,8 @@ class _Nobody:
     """Takes the place of a receiver that is to hear no more."""
 
     def upstream_sent(self) -> None: ...
+
+    def upstream_answer(self, status: int, headers: Headers, body: bytes) -> None: ...
 
     def upstream_head(self, status: int, headers: Headers) -> None: ...
 
@@ -97,27 +107,32 @@ class Call:
         "_must_end_by",
         "_paused",
         "_phase",
-        "_receiver",
         "_unsent",
+        "is_sent",
         "limits",
+        "receiver",
         "timings",
         "waiting_since",
     )
 
-    def __init__(
-        self,
-        request: UpstreamRequest,
-        head: bytes,
-        receiver: Receiver,
-        live: set["Call"],
-    ) -> None:
+    def __init__(self, request: UpstreamRequest, receiver: Receiver, live: set["Call"]) -> None:
+        """Raises ValueError for an attempt's id that could be read as more than itself."""
+        letterhead, attempt_id, body = request.letterhead, request.attempt_id, request.body
+        if not (attempt_id.isascii() and attempt_id.isprintable()):
+            raise ValueError("not an attempt's id")
         self.timings = _NO_WAIT
         """What is no overhead of ours: waiting for a place, names, connecting, TLS."""
         self.waiting_since: float | None = None
-        self._head = head
-        self._body = request.body
-        self.limits = request.timeouts
-        self._receiver = receiver
+        self.is_sent = False
+        """The whole request was handed over."""
+        self._head = b"%b%b\r\ncontent-length: %d\r\n\r\n" % (
+            letterhead.encoded,
+            attempt_id.encode("ascii"),
+            len(body),
+        )
+        self._body = body
+        self.limits = letterhead.timeouts
+        self.receiver = receiver
         self._live = live
         self._phase = _STARTING
         self._line: Line | None = None
@@ -125,7 +140,7 @@ class Call:
         self._paused = False
         self._unsent = 0
         self._deadline = 0.0
-        self._must_end_by = monotonic() + request.timeouts.total
+        self._must_end_by = monotonic() + self.limits.total
         live.add(self)
 
     # ---- for the caller
@@ -164,18 +179,26 @@ class Call:
         self._beginning = beginning
 
     def start_on(self, line: Line) -> bool:
-        """Send the request; False if the line is dead and not one byte was taken."""
-        self._beginning = None
-        self._line = line
-        self._phase = _WRITING
-        self._unsent = -1
-        if line.begin(self, self._head, self._body):
-            if self._paused:
-                line.pause()
-            return True
-        self._line = None
-        self._phase = _STARTING
-        return False
+        """Send the request; False if the line is dead and not one byte was taken. `is_sent` says whether all of it was."""
+        if not line.begin(self, self._head, self._body):
+            return False
+        self._beginning, self._line = None, line
+        if line.is_sent:
+            self.is_sent = True
+            self._head = self._body = b""  # a long stream need not hold its request
+            self._phase = _AWAITING
+            self._deadline = monotonic() + self.limits.first_byte
+        else:
+            self._phase = _WRITING
+            self._unsent = -1
+        if self._paused:
+            line.pause()
+        return True
+
+    def tell_if_sent(self) -> None:
+        """After `start_on`, for a caller whose `send` has long returned."""
+        if self.is_sent:
+            self.receiver.upstream_sent()
 
     def check(self, now: float, late: float) -> None:
         """End the call if a limit has passed.
@@ -219,21 +242,24 @@ class Call:
     # ---- for the connection
 
     def sent(self) -> None:
-        self._head = self._body = b""  # a long stream need not hold its request
+        self.is_sent = True
+        self._head = self._body = b""
         if self._phase == _WRITING:
             self._phase = _AWAITING
             self._deadline = monotonic() + self.limits.first_byte
-        self._receiver.upstream_sent()
+        self.receiver.upstream_sent()
 
     def head(self, status: int, headers: Headers) -> None:
         self._phase = _READING
-        self._receiver.upstream_head(status, headers)
+        self.receiver.upstream_head(status, headers)
 
-    def body(self, data: bytes) -> None:
-        self._receiver.upstream_bytes(data)
+    def answered(self, status: int, headers: Headers, body: bytes) -> None:
+        """The whole answer at once. As with `ended`, the line is by now idle, closed, or on another call."""
+        self._line = None
+        self._leave().upstream_answer(status, headers, body)
 
     def ended(self) -> None:
-        self._line = None  # by now idle, closed, or on another call
+        self._line = None
         self._leave().upstream_end()
 
     def failed(self, kind: FailureKind, detail: str) -> None:
@@ -242,7 +268,7 @@ class Call:
 
     def _leave(self) -> Receiver:
         """Let go of everything; gives the receiver, for its last word, the first time only."""
-        receiver, self._receiver = self._receiver, _NOBODY
+        receiver, self.receiver = self.receiver, _NOBODY
         self._phase = _DONE
         self._live.discard(self)
         self._head = self._body = b""

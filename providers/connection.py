@@ -6,7 +6,7 @@ import socket
 from time import monotonic
 from typing import Final, Protocol, TypeVar, cast
 
-from providers.http1 import AnswerReader, BadAnswer, hang_up
+from providers.http1 import AnswerReader, hang_up
 from providers.types import FailureKind, Headers
 
 _JOINED_UP_TO: Final = 64 * 1024
@@ -16,14 +16,23 @@ _PIECE: Final = 256 * 1024
 _NOTHING: Final = memoryview(b"")
 
 
+class Listener(Protocol):
+    """Who gets an answer's body."""
+
+    def upstream_bytes(self, data: bytes) -> None: ...
+
+
 class Exchange(Protocol):
     """The call that a connection is working for."""
 
+    @property
+    def receiver(self) -> Listener: ...
+
     def sent(self) -> None: ...
 
-    def head(self, status: int, headers: Headers) -> None: ...
+    def answered(self, status: int, headers: Headers, body: bytes) -> None: ...
 
-    def body(self, data: bytes) -> None: ...
+    def head(self, status: int, headers: Headers) -> None: ...
 
     def ended(self) -> None: ...
 
@@ -58,12 +67,12 @@ class Connection(asyncio.Protocol):
         "_pending",
         "_poll",
         "_reader",
-        "_sent",
         "_sock",
         "_transport",
         "_write_blocked",
         "expires_at",
         "heard",
+        "is_sent",
         "opened_at",
         "taken",
     )
@@ -79,7 +88,8 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._reader: AnswerReader | None = None
         self._answered = False  # the answer's head was passed on
-        self._sent = False
+        self.is_sent = False
+        """The whole of the present request was handed over."""
         self._closed = False
         self._paused = False
         self._pending = _NOTHING
@@ -107,21 +117,27 @@ class Connection(asyncio.Protocol):
 
     def begin(self, exchange: Exchange, head: bytes, body: bytes) -> bool:
         """Send a request. False: the connection is dead and not one byte was taken, so that another may be tried."""
+        self.taken = 0
         if self._closed or self._transport.is_closing():
             self.discard()
             return False
-        self._reader = AnswerReader()
-        self._answered = self._sent = self.heard = False
-        self.taken = 0
-        if not self._is_tls and not self._offer_to_kernel(head, body):
-            self.discard()
-            return False
-        self._exchange = exchange
-        if self.taken == len(head) + len(body):
-            self._sent = True
-            exchange.sent()
-        else:
+        if not self._is_tls:
+            try:
+                if len(body) <= _JOINED_UP_TO:
+                    self.taken = self._sock.send(head + body)
+                else:
+                    self.taken = self._sock.sendmsg((head, body))
+            except BlockingIOError:
+                pass
+            except OSError:  # it has ended, and the kernel knows before the loop does
+                self.discard()
+                return False
+        self._answered = self.heard = False
+        self.is_sent = self.taken == len(head) + len(body)
+        if not self.is_sent:
             self._send_rest(head, body)
+        # While the upstream has something to do. And only now, so that nothing is told from inside.
+        self._exchange, self._reader = exchange, AnswerReader()
         return True
 
     def unsent(self) -> int:
@@ -147,25 +163,14 @@ class Connection(asyncio.Protocol):
         self._closed = True
         self._exchange = None
         self._pending = _NOTHING
-        self._drop_reader()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         self._transport.abort()
         if self._home is not None:
             self._home.lost(self)
 
     # ---- writing
-
-    def _offer_to_kernel(self, head: bytes, body: bytes) -> bool:
-        """Write what fits at once; False if the kernel refuses because the connection has ended."""
-        try:
-            if len(body) <= _JOINED_UP_TO:
-                self.taken = self._sock.send(head + body)
-            else:
-                self.taken = self._sock.sendmsg((head, body))
-        except BlockingIOError:
-            pass
-        except OSError:
-            return False
-        return True
 
     def _send_rest(self, head: bytes, body: bytes) -> None:
         left = len(head) + len(body) - self.taken
@@ -177,24 +182,27 @@ class Connection(asyncio.Protocol):
         else:
             self._pending = memoryview(body)[-left:]
         self.taken = max(self.taken, 1)
-        self._pump()
+        if self._pending:
+            self._pump()
+        else:
+            self.is_sent = not self._write_blocked
 
     def _pump(self) -> None:
         """Hand over pieces until the transport says stop; `resume_writing` goes on."""
         while self._pending and not self._write_blocked and not self._closed:
             piece, self._pending = self._pending[:_PIECE], self._pending[_PIECE:]
             self._transport.write(piece)
-        if self._exchange is not None and not self._pending and not self._write_blocked:
-            self._sent = True
-            self._exchange.sent()
+        self.is_sent = not self._pending and not self._write_blocked and not self._closed
 
     def pause_writing(self) -> None:
         self._write_blocked = True
 
     def resume_writing(self) -> None:
         self._write_blocked = False
-        if not self._sent:
+        if self._exchange is not None and not self.is_sent:
             self._pump()
+            if self.is_sent:
+                self._exchange.sent()
 
     # ---- reading
 
@@ -205,42 +213,46 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=1 if self._is_tls else 0, low=0)
 
     def data_received(self, data: bytes) -> None:
-        reader = self._reader
-        if self._exchange is None or reader is None:
+        exchange, reader = self._exchange, self._reader
+        if exchange is None or reader is None:
             self.discard()  # nobody asked
             return
         self.heard = True
-        fault = None
-        try:
-            reader.feed(data)
-        except BadAnswer as error:
-            fault = error
-        self._deliver(self._exchange, reader, fault)
+        body = reader.feed(data)
+        if not self._answered:
+            if reader.complete:
+                self._give_back(reader)
+                exchange.answered(reader.status, reader.headers, body)
+                return
+            if reader.status:
+                self._answered = True
+                exchange.head(reader.status, reader.headers)
+        # The call may give up within each of its own.
+        if body and self._exchange is exchange:
+            exchange.receiver.upstream_bytes(body)
+        if reader.complete or reader.fault is not None:
+            self._finish(exchange, reader)
 
-    def _deliver(self, exchange: Exchange, reader: AnswerReader, fault: BadAnswer | None) -> None:
-        """Pass on what one read brought. The call may give up within each of these calls."""
-        if reader.status and not self._answered:
-            self._answered = True
-            exchange.head(reader.status, reader.headers)
-        if self._exchange is exchange and (data := reader.take_body()):
-            exchange.body(data)
+    def _finish(self, exchange: Exchange, reader: AnswerReader) -> None:
+        """What comes after the last byte that was good."""
         if self._exchange is not exchange:
             return
-        if fault is not None:
-            exchange.failed(fault.kind, fault.detail)
-        elif reader.complete:
-            self._end(exchange, reader)
+        if reader.fault is not None:
+            exchange.failed(reader.fault.kind, reader.fault.detail)
+        else:
+            self._give_back(reader)
+            exchange.ended()
 
-    def _end(self, exchange: Exchange, reader: AnswerReader) -> None:
+    def _give_back(self, reader: AnswerReader) -> None:
         """The answer is whole. An answer that came before the request was sent leaves a connection of no more use."""
-        self._exchange = None
-        self._drop_reader()
-        if self._sent and reader.reusable and self._home is not None:
-            self.resume()
+        reader.close()
+        self._exchange = self._reader = None
+        if self.is_sent and reader.reusable and self._home is not None:
+            if self._paused:
+                self.resume()
             self._home.take_back(self, reader.keep_alive_seconds)
         else:
             self.discard()
-        exchange.ended()
 
     def eof_received(self) -> None:
         self._hung_up(None)
@@ -253,12 +265,8 @@ class Connection(asyncio.Protocol):
         if exchange is None or reader is None:
             self.discard()
         elif exc is None and reader.ends_at_close:
-            self._end(exchange, reader)
+            self._give_back(reader)
+            exchange.ended()
         else:
-            fault = hang_up(was_sent=self._sent, has_answered=self._answered)
+            fault = hang_up(was_sent=self.is_sent, has_answered=self._answered)
             exchange.failed(fault.kind, fault.detail)
-
-    def _drop_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None

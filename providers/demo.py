@@ -24,13 +24,14 @@ _EVENTS: Final[Headers] = [(b"content-type", b"text/event-stream")]
 class DemoCall:
     """One call being answered, piece by piece on the event loop. The caller's handle, as the transport's `Call` is."""
 
+    is_sent = True
+
     def __init__(self, request: UpstreamRequest, receiver: Receiver) -> None:
         self._receiver: Receiver | None = receiver
         self._loop = asyncio.get_running_loop()
         self._paused = False
-        self._pieces = _answer(json.loads(request.body), request.path)
+        self._pieces = _answer(json.loads(request.body), request.letterhead.path)
         self._timer: asyncio.Handle = self._loop.call_soon(self._next)
-        receiver.upstream_sent()
 
     def pause(self) -> None:
         self._paused = True
@@ -77,6 +78,9 @@ class _Piece:
 
     def __call__(self, receiver: Receiver) -> float | None:
         said = self._said
+        if "answer" in said:
+            receiver.upstream_answer(said["status"], _JSON, said["answer"])
+            return None
         if "status" in said:
             receiver.upstream_head(said["status"], said["headers"])
         if said.get("data"):
@@ -96,8 +100,7 @@ def _answer(body: dict[str, Any], path: bytes) -> Iterator[_Piece]:
         error = {
             "error": {"message": "The demo fails on purpose.", "type": "api_error", "code": None}
         }
-        yield _Piece(0, status=503, headers=_JSON)
-        yield _Piece(None, data=json.dumps(error).encode())
+        yield _Piece(None, status=503, answer=json.dumps(error).encode())
         return
     prompt = _prompt(body)
     cap = body.get("max_completion_tokens") or body.get("max_tokens") or _DEFAULT_WORDS
@@ -105,8 +108,10 @@ def _answer(body: dict[str, Any], path: bytes) -> Iterator[_Piece]:
     legacy = path.endswith(b"/completions") and not path.endswith(b"/chat/completions")
     shape = _Shape(body, model, legacy, len(prompt), words)
     if not body.get("stream"):
-        yield _Piece(0, status=200, headers=_JSON)
-        yield _Piece(None, data=shape.whole(), cut=model == "cut")
+        if model == "cut":
+            yield _Piece(0, status=200, headers=_JSON)
+            yield _Piece(None, data=shape.whole(), cut=True)
+        yield _Piece(None, status=200, answer=shape.whole())
         return
     yield _Piece(0, status=200, headers=_EVENTS)
     for index, word in enumerate(words):

@@ -1,80 +1,29 @@
-"""HTTP/1.1 as spoken to upstreams: a request's head out, one answer in. Pure: no socket, no clock.
+"""One answer in HTTP/1.1, read. Pure: no socket, no clock.
 
 Parsing is llhttp's (by httptools) in its strict mode; this module adds what a gateway must not let through: a body in
 an encoding that could grow on unpacking, a switch of protocols, an endless head, anything behind the answer's end.
 """
 
 import re
-from typing import Final
+from typing import Final, NoReturn
 
 import httptools
 
-from providers.types import FailureKind, Headers, UpstreamRequest
+from providers.types import FailureKind, Headers
 
 HEAD_CAP: Final = 64 * 1024
 """Bytes of status line and headers, those of interim (1xx) answers included, and of framing between two body bytes."""
 
-_METHODS: Final = {
-    method: method + b" " for method in (b"GET", b"POST", b"PUT", b"PATCH", b"DELETE")
-}  # as a head begins with them
-_BODILESS_METHODS: Final = frozenset((b"GET", b"DELETE"))
-_PATH = re.compile(rb"/[\x21-\x7e]*")
-_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_NOT_FOR_CALLERS: Final = frozenset(
-    b"connection content-length expect host keep-alive proxy-authorization proxy-connection te trailer "
-    b"transfer-encoding upgrade".split()
+_TELLING: Final = frozenset(
+    b"content-encoding content-length content-type keep-alive retry-after transfer-encoding x-request-id".split()
 )
-_LINE_BEGINS_CAP: Final = 256
-_line_begins: dict[bytes, bytes] = {}
-_WATCHED: Final = frozenset(b"content-encoding content-length transfer-encoding keep-alive".split())
-_KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout\s*=\s*(\d{1,9})")
-
-
-def host_header(scheme: str, host: str, port: int) -> bytes:
-    """The value of `host`: the port only where it is not the scheme's own, an IPv6 literal in brackets.
-
-    Raises ValueError for what is no lower-case host name or literal address.
-    """
-    name = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    if _HOST.fullmatch(name) is None:
-        raise ValueError("not a host name")
-    is_default = port == (443 if scheme == "https" else 80)
-    return (name if is_default else f"{name}:{port}").encode("ascii")
-
-
-def encode_head(request: UpstreamRequest, host: bytes) -> bytes:
-    """The request's head, empty line included; its body follows as it is. `host` is from `host_header`.
-
-    Raises ValueError if anything in it could be read as more than one request or header (CR, LF, NUL, other controls,
-    tabs too, bytes over 126, a name that is no token) or names a header that only the transport may set. The message quotes no
-    value.
-    """
-    method = _METHODS.get(request.method)
-    if method is None or _PATH.fullmatch(request.path) is None:
-        raise ValueError("not a method and a path")
-    headers = request.headers
-    values = b"".join([value for _, value in headers])
-    if not (values.isascii() and values.decode("ascii").isprintable()):
-        raise ValueError("a header's value holds bytes that HTTP does not allow")
-    lines = [(_line_begins.get(name) or _line_begin(name)) + value for name, value in headers]
-    given = b"".join(lines)
-    if b"\r\naccept-encoding: " not in given:
-        given += b"\r\naccept-encoding: identity"
-    if request.body or request.method not in _BODILESS_METHODS:
-        given += b"\r\ncontent-length: %d" % len(request.body)
-    return b"%b%b HTTP/1.1\r\nhost: %b%b\r\n\r\n" % (method, request.path, host, given)
-
-
-def _line_begin(name: bytes) -> bytes:
-    """How a header's line begins. The few names that there are get remembered, so that each is judged once."""
-    lowered = name.lower()
-    if _TOKEN.fullmatch(name) is None or lowered in _NOT_FOR_CALLERS:
-        raise ValueError("a header's name is none, or the transport's own")
-    begin = b"\r\n%b: " % lowered
-    if len(_line_begins) < _LINE_BEGINS_CAP:
-        _line_begins[name] = begin
-    return begin
+"""What anybody asks an answer for."""
+_DULL_NAMES: Final = 1024
+_DULL_LENGTH: Final = 64
+_dull: Final[set[bytes]] = set()
+"""Other names of headers, as upstreams spell them: they send two dozen, and each is judged once."""
+_STOPS: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+_KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"timeout\s*=\s*(\d{1,9})")
 
 
 class BadAnswer(Exception):
@@ -102,8 +51,8 @@ def hang_up(*, was_sent: bool, has_answered: bool) -> BadAnswer:
 class AnswerReader:
     """Reads exactly one answer. A new one for each request, so that nothing of one answer can reach the next.
 
-    After each `feed`: `status` is 0 until the whole head was accepted, then `headers` (names in lower case) stand;
-    `take_body` gives the body bytes read since the last time; `complete` says that the answer has ended.
+    After each `feed`: `status` is 0 until the whole head was accepted, and `complete` says that the answer has ended; `fault`
+    says what was wrong behind the bytes that were good. Nothing is to be fed after a fault.
     """
 
     __slots__ = (
@@ -113,8 +62,8 @@ class AnswerReader:
         "_overhead_left",
         "_parser",
         "_pieces",
-        "_refusal",
         "complete",
+        "fault",
         "headers",
         "keep_alive_seconds",
         "on_body",
@@ -125,7 +74,9 @@ class AnswerReader:
     def __init__(self) -> None:
         self.status = 0
         self.headers: Headers = []
+        """With `status`: those that anybody asks for, names in lower case, in the upstream's order, repeated ones repeated."""
         self.complete = False
+        self.fault: BadAnswer | None = None
         self.reusable = False
         """After `complete`: the connection may carry another request, and not a byte came behind the answer."""
         self.keep_alive_seconds: int | None = None
@@ -133,23 +84,27 @@ class AnswerReader:
         self._chunked = False
         self._length_given = False
         self._interim = False
-        self._refusal: BadAnswer | None = None
         self._overhead_left = HEAD_CAP
         self._pieces: list[bytes] = []
         self.on_body = self._pieces.append  # called by the parser without a Python frame of ours
         self._parser = httptools.HttpResponseParser(self)
 
-    def feed(self, data: bytes) -> None:
-        """Take what was read. Raises BadAnswer; body bytes read before the fault can still be taken."""
-        if self.status:
-            self._parse(data)
-            self._limit_framing(len(data))
-        else:
-            self._feed_head(data)
-
-    def take_body(self) -> bytes:
-        """The body bytes read since the last call, without their framing; empty if there are none."""
+    def feed(self, data: bytes) -> bytes:
+        """Take what was read; gives the body bytes in it, without their framing."""
         pieces = self._pieces
+        if not self.status:
+            self._feed_head(data)
+        elif self.complete:
+            self.reusable = self.reusable and not data
+        else:
+            try:
+                self._parser.feed_data(data)
+            except _STOPS as error:
+                self._stopped(error)
+            if pieces:
+                self._overhead_left = HEAD_CAP
+            else:
+                self._limit_framing(len(data))
         if not pieces:
             return b""
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -168,39 +123,28 @@ class AnswerReader:
     def _feed_head(self, data: bytes) -> None:
         """A head that needs more than the cap is cut off at the cap, whatever the size of one read."""
         left = self._overhead_left
-        self._parse(data[:left])
-        self._overhead_left = left - len(data)
-        if self.status:
-            self._overhead_left = HEAD_CAP
-            if len(data) > left:
-                self._parse(data[left:])
-        elif len(data) > left:
-            raise BadAnswer(FailureKind.TOO_LARGE, "head over 64 KiB")
-
-    def _parse(self, data: bytes) -> None:
-        if self.complete:
-            self.reusable = self.reusable and not data
-            return
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._parser.feed_data(data[:left])
+            if self.status and len(data) > left:
+                self._parser.feed_data(data[left:])
+        except _STOPS as error:
             self._stopped(error)
+        self._overhead_left = HEAD_CAP if self.status else left - len(data)
+        if self._overhead_left < 0 and self.fault is None:
+            self.fault = BadAnswer(FailureKind.TOO_LARGE, "head over 64 KiB")
 
     def _stopped(self, error: Exception) -> None:
-        if self._refusal is not None:
-            raise self._refusal from None
-        if not self.complete:
-            raise BadAnswer(FailureKind.PROTOCOL, str(error)[:100]) from None
-        self.reusable = False  # whatever came behind the end belongs to nobody
+        if self.complete:
+            self.reusable = False  # whatever came behind the end belongs to nobody
+        elif self.fault is None:
+            self.fault = BadAnswer(FailureKind.PROTOCOL, str(error)[:100])
 
     def _limit_framing(self, size: int) -> None:
         """Trailers and chunk extensions without an end would else pass as life for ever."""
-        if self._pieces:
-            self._overhead_left = HEAD_CAP
-            return
         self._overhead_left -= size
-        if self._overhead_left < 0 and not self.complete:
-            raise BadAnswer(FailureKind.TOO_LARGE, "over 64 KiB of framing without a body byte")
+        if self._overhead_left < 0 and not self.complete and self.fault is None:
+            detail = "over 64 KiB of framing without a body byte"
+            self.fault = BadAnswer(FailureKind.TOO_LARGE, detail)
 
     # What the parser calls. An exception raised here stops it.
 
@@ -209,12 +153,29 @@ class AnswerReader:
             raise _Stop
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.status:
-            return  # a trailer
-        name = name.lower()
-        self.headers.append((name, value))
-        if name in _WATCHED:
-            self._watch(name, value.strip().lower())
+        if name not in _dull and not self.status:  # else it is a trailer
+            self._note(name, value)
+
+    def _note(self, name: bytes, value: bytes) -> None:
+        lowered = name.lower()
+        if lowered in _TELLING:
+            self.headers.append((lowered, value))
+            self._obey(lowered, value)
+        elif len(_dull) < _DULL_NAMES and len(name) <= _DULL_LENGTH:
+            _dull.add(name)
+
+    def _obey(self, name: bytes, value: bytes) -> None:
+        if name == b"content-length":
+            self._length_given = True
+        elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked" or self._chunked:
+                self._refuse("transfer-encoding other than chunked")
+            self._chunked = True
+        elif name == b"content-encoding":
+            if value.strip().lower() not in (b"", b"identity"):
+                self._refuse("content-encoding other than identity")
+        elif name == b"keep-alive" and (found := _KEEP_ALIVE_TIMEOUT.search(value.lower())):
+            self.keep_alive_seconds = int(found[1])
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -238,21 +199,8 @@ class AnswerReader:
         self.complete = True
         self.reusable = self._parser.should_keep_alive()
 
-    def _watch(self, name: bytes, value: bytes) -> None:
-        if name == b"content-length":
-            self._length_given = True
-        elif name == b"transfer-encoding":
-            if value != b"chunked" or self._chunked:
-                self._refuse("transfer-encoding other than chunked")
-            self._chunked = True
-        elif name == b"content-encoding":
-            if value not in (b"", b"identity"):
-                self._refuse("content-encoding other than identity")
-        elif found := _KEEP_ALIVE_TIMEOUT.search(value):
-            self.keep_alive_seconds = int(found[1])
-
-    def _refuse(self, detail: str) -> None:
-        self._refusal = BadAnswer(FailureKind.PROTOCOL, detail)
+    def _refuse(self, detail: str) -> NoReturn:
+        self.fault = BadAnswer(FailureKind.PROTOCOL, detail)
         raise _Stop
 
 

@@ -67,6 +67,7 @@ class Pipe(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._pending = _NOTHING
         self._blocked = False
         self._buffer = bytearray()
+        self._body = bytearray()
         self._paused = False
         self._ended = self._reset = self._closed = False
         self._woken: asyncio.Future[None] | None = None
@@ -157,13 +158,17 @@ class Pipe(asyncio.Protocol, httpcore.AsyncNetworkStream):
         del self._buffer[:max_bytes]
         self._read_on()
         current.get().heard = True
-        try:
-            reader.feed(data)
-        except BadAnswer as fault:
-            if not reader.status:
-                raise
-            self.fault = fault  # after what was good
+        self._body += reader.feed(data)
+        self.fault = reader.fault
+        if self.fault is not None and not reader.status:
+            raise self.fault  # else after what was good
         return data
+
+    def take_body(self) -> bytes:
+        """Body bytes, without their framing, that were read since the last call."""
+        body = bytes(self._body)
+        self._body.clear()
+        return body
 
     async def aclose(self) -> None:
         self.discard()
@@ -196,6 +201,7 @@ class Pipe(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._used = True
         self._handed = self._sent = False
         self.reader, self.fault = AnswerReader(), None
+        self._body.clear()
         self._errand = errand
         errand.on(self)
 

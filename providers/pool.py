@@ -6,10 +6,7 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from providers.call import Call
-from providers.http1 import host_header
-from providers.types import Origin
-
-PoolKey = tuple[str, str, int, str]
+from providers.types import Origin, PoolKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,6 @@ class Pool(Generic[Line]):
     ) -> None:
         self.key = key
         self.origin = origin
-        self.host = host_header(origin.scheme, origin.host, origin.port)
         self.open = 0
         """Connections that exist or are being opened: idle, at work, dialing."""
         self.waiting: deque[Call] = deque()
@@ -87,9 +83,10 @@ class Pool(Generic[Line]):
 
     def take(self) -> Line | None:
         """The connection that became idle last, of those that are still good."""
+        now = monotonic()
         while self._idle:
             connection, _ = self._idle.popitem()
-            if connection.expires_at > monotonic() and not connection.is_stale():
+            if connection.expires_at > now and not connection.is_stale():
                 return connection
             connection.discard()
         return None

@@ -72,14 +72,14 @@ class Upstream:
         return Sealed(key, self.credential.place(), self.credential.sealed)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Serving:
-    """One target: this upstream, under that name."""
+    """One target: this upstream, under that name. Without slots, as `Upstream`."""
 
     upstream: Upstream
     model: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """What the upstream is called with. An account that is one deployment has one name, whatever the model's."""
         return self.upstream.deployment or self.model

@@ -40,19 +40,22 @@ class EventSplitter:
         """The events that `data` completes. Raises EventTooLarge."""
         if not self._seen_cr and b"\r" in data:
             self._seen_cr = True
-        if not self._buffer and not self._seen_cr and data.find(b"\n\n") == len(data) - 2 >= 0:
-            if len(data) > self._limit:
-                raise self._too_large()
-            return [data]  # what most upstreams send: one whole event at a time
+        if (
+            data.find(b"\n") == len(data) - 2
+            and data[-1:] == b"\n"
+            and not (self._buffer or self._seen_cr or len(data) > self._limit)
+        ):
+            return [data]  # what most upstreams send: one whole event at a time, of one line
+        split = self._split_anywhere if self._seen_cr else self._split_at_lf
         if self._buffer:
             self._buffer += data
-            events, start = self._events_in(self._buffer)
+            events, start = split(self._buffer)
             del self._buffer[:start]
         else:
-            events, start = self._events_in(data)
+            events, start = split(data)
             self._buffer += data[start:]
-        if len(self._buffer) > self._limit or any(len(event) > self._limit for event in events):
-            raise self._too_large()
+        if max(map(len, events), default=0) > self._limit or len(self._buffer) > self._limit:
+            raise EventTooLarge(f"An event of the stream is over {self._limit} bytes.")
         # An end may be cut anywhere, so its beginning may be here already.
         self._scanned = max(0, len(self._buffer) - _LONGEST_END + 1)
         return events
@@ -64,14 +67,8 @@ class EventSplitter:
         self._scanned = 0
         return rest
 
-    def _too_large(self) -> EventTooLarge:
-        return EventTooLarge(f"An event of the stream is over {self._limit} bytes.")
-
-    def _events_in(self, buffer: bytes | bytearray) -> tuple[list[bytes], int]:
-        """The events in `buffer`, and the offset at which the last one ends."""
-        return self._split_anywhere(buffer) if self._seen_cr else self._split_at_lf(buffer)
-
     def _split_at_lf(self, buffer: bytes | bytearray) -> tuple[list[bytes], int]:
+        """The events in `buffer`, and the offset at which the last one ends."""
         events: list[bytes] = []
         start = 0
         end = buffer.find(b"\n\n", self._scanned)
@@ -82,6 +79,7 @@ class EventSplitter:
         return events, start
 
     def _split_anywhere(self, buffer: bytes | bytearray) -> tuple[list[bytes], int]:
+        """The same where lines may end in CR as well."""
         events: list[bytes] = []
         start = 0
         match = _END.search(buffer, self._scanned)

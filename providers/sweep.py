@@ -33,13 +33,13 @@ class Sweep:
         self._keeper = keeper
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
-        self._is_often = False
+        self.is_often = False
+        """Calls are looked at; if not, `watch` is to be told of the next."""
         self._expire_at = 0.0
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """There is a call more."""
-        if not self._is_often:
-            self._after(_CALLS_SECONDS, loop)
+        """There are calls, and `is_often` does not hold."""
+        self._after(_CALLS_SECONDS, loop)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -49,7 +49,7 @@ class Sweep:
         self.stop()
         self._timer = loop.call_later(seconds, self._look, loop)
         self._due = monotonic() + seconds
-        self._is_often = seconds == _CALLS_SECONDS
+        self.is_often = seconds == _CALLS_SECONDS
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = monotonic()
@@ -61,7 +61,7 @@ class Sweep:
                 self._expire_at = now + _IDLE_SECONDS
                 self._keeper.expire(now)
         finally:
-            self._is_often = False
+            self.is_often = False
             if self._calls:
                 self._after(_CALLS_SECONDS, loop)
             elif self._keeper.keeps_any:

@@ -63,6 +63,9 @@ class Transport(PooledTransport[Connection]):
         while (connection := pool.take()) is not None:
             if call.start_on(connection):
                 return
+        self._dial_or_queue(pool, call)
+
+    def _dial_or_queue(self, pool: Pool[Connection], call: Call) -> None:
         if pool.has_room and self._make_room():
             self._start_dialing(pool, call)
         elif len(pool.waiting) < self._limits.waiting_per_pool:
@@ -81,6 +84,7 @@ class Transport(PooledTransport[Connection]):
             if since is not None and not call.is_done:
                 call.timings = Timings(pool_wait=monotonic() - since)
                 self._acquire(pool, call)
+                call.tell_if_sent()
 
     def _can_serve(self, pool: Pool[Connection]) -> bool:
         return pool.idle > 0 or (pool.has_room and self._make_room())
@@ -120,5 +124,7 @@ class Transport(PooledTransport[Connection]):
             call.failed(FailureKind.CLOSED, "the upstream hung up before the request was sent")
         elif call.is_done:
             connection.discard()
-        elif not call.start_on(connection):
+        elif call.start_on(connection):
+            call.tell_if_sent()
+        else:
             call.failed(FailureKind.WRITE, "the upstream hung up before the request was sent")

@@ -10,10 +10,9 @@ from typing import Generic
 
 from providers.call import Call, Receiver
 from providers.dialing import Resolve, UpstreamTls, upstream_tls
-from providers.http1 import encode_head, host_header
-from providers.pool import Line, Pool, PoolKey, PoolLimits
+from providers.pool import Line, Pool, PoolLimits
 from providers.sweep import Sweep
-from providers.types import FailureKind, Origin, UpstreamRequest
+from providers.types import FailureKind, Letterhead, Origin, PoolKey, UpstreamRequest
 
 __all__ = ["Call", "Counts", "PoolLimits", "PooledTransport", "Receiver", "Resolve", "UpstreamTls"]
 
@@ -50,19 +49,13 @@ class PooledTransport(ABC, Generic[Line]):
         self._sweep = Sweep(self._live, self)
 
     def send(self, request: UpstreamRequest, receiver: Receiver) -> Call:
-        """Start a call. Raises ValueError for a request that cannot be written as one HTTP request."""
-        origin = request.origin
-        key = (origin.scheme, origin.host, origin.port, request.pool_key)
-        pool = self._pools.get(key)
-        host = pool.host if pool else host_header(origin.scheme, origin.host, origin.port)
-        call = Call(request, encode_head(request, host), receiver, self._live)
-        self._sweep.watch(self._running_loop())
-        if self._closed:
-            self._fail_soon(call, FailureKind.CLOSED, "the transport is closed")
-        elif pool := pool or self._add_pool(key, origin):
+        """Start a call. On a connection at hand its request is on its way when this returns (`Call.is_sent`)."""
+        call = Call(request, receiver, self._live)
+        if not self._sweep.is_often:
+            self._sweep.watch(self._running_loop())
+        pool = self._pools.get(request.letterhead.pool) or self._pool_for(request.letterhead, call)
+        if pool is not None:
             self._acquire(pool, call)
-        else:
-            self._fail_soon(call, FailureKind.OVERLOADED, "too many upstreams at once")
         return call
 
     async def close(self) -> None:
@@ -106,6 +99,16 @@ class PooledTransport(ABC, Generic[Line]):
         return Pool(key, origin, self._limits, self)
 
     # ---- places
+
+    def _pool_for(self, letterhead: Letterhead, call: Call) -> Pool[Line] | None:
+        """A new pool, or None and a call that fails soon."""
+        if self._closed:
+            self._fail_soon(call, FailureKind.CLOSED, "the transport is closed")
+            return None
+        pool = self._add_pool(letterhead.pool, letterhead.origin)
+        if pool is None:
+            self._fail_soon(call, FailureKind.OVERLOADED, "too many upstreams at once")
+        return pool
 
     def _add_pool(self, key: PoolKey, origin: Origin) -> Pool[Line] | None:
         if len(self._pools) >= self._limits.pools:

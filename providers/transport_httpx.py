@@ -25,9 +25,9 @@ from providers.connection import Exchange
 from providers.dialing import Dialer, DialError, Resolve, Timings
 from providers.http1 import BadAnswer, disagreement
 from providers.pipe import Pipe, PipeBackend, StaleLine, current
-from providers.pool import Pool, PoolKey, PoolLimits
+from providers.pool import Pool, PoolLimits
 from providers.transport_common import PooledTransport
-from providers.types import FailureKind, Origin
+from providers.types import FailureKind, Headers, Origin, PoolKey
 
 
 class HttpxPool(Pool[Pipe]):
@@ -74,6 +74,9 @@ class HttpxErrand:
         self.call = call
         self.heard = False
         self.taken = 0
+        self.is_sent = False  # told later
+        self.answer: tuple[int, Headers, bytes] | None = None
+        """Whole, and nothing of it told before."""
         self._pool = pool
         self._request = _request(call, pool, wait)
         self._pipe: Pipe | None = None
@@ -115,15 +118,20 @@ class HttpxErrand:
 
     async def _pass_on(self) -> None:
         """Give the caller what was read. It is our own reader's, whose judgement the time limits and the books rely on."""
-        reader = self._pipe and self._pipe.reader
-        if not reader:
+        pipe = self._pipe
+        reader = pipe and pipe.reader
+        if pipe is None or not reader:
             return
+        data = pipe.take_body()
         if not self._answered:
             self._answered = True
+            if reader.complete:
+                self.answer = (reader.status, reader.headers, data)
+                return
             self.call.head(reader.status, reader.headers)
-        if data := reader.take_body():
+        if data:
             await self._going.wait()
-            self.call.body(data)
+            self.call.receiver.upstream_bytes(data)
 
     # ---- for the connection
 
@@ -229,6 +237,8 @@ class HttpxTransport(PooledTransport[Pipe]):
             call.failed(FailureKind.CLOSED, "interrupted")
             if error is not None:
                 raise error  # a fault of ours or of the receiver, which the loop reports
+        elif errand.answer is not None:
+            call.answered(*errand.answer)
         else:
             call.ended()
 

@@ -6,6 +6,8 @@ from uuid import UUID
 
 import msgspec
 
+from providers.request_head import host_header, letterhead
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -35,22 +37,50 @@ class Timeouts:
     total: float = 1800.0
 
 
-@dataclass(slots=True)  # not frozen: that costs a microsecond in each call
-class UpstreamRequest:
-    """One whole request for an upstream. Never changed.
+PoolKey = tuple[str, str, int, str]
 
-    `path` is the request target as sent (`/v1/chat/completions?x=y`), `headers` lack `host`, `content-length` and
-    `connection`, which the transport sets. `pool_key` separates connections that must not be shared beyond the origin
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Letterhead:
+    """What is the same in every request to one target with one credential: judged and written down once. Its credential is
+    in clear, so it is not shown, and whoever keeps one keeps a secret.
+
+    `path` is the request target as sent (`/v1/chat/completions?x=y`), `headers` lack `host`, `x-request-id`, `content-length`
+    and `connection`, which are the transport's. `pool_key` separates connections that must not be shared beyond the origin
     (a credential's generation), so that a rotated credential never rides on an old connection.
+
+    Raises Unwritable for what cannot be written as exactly one HTTP request.
     """
 
     origin: Origin
     method: bytes
     path: bytes
-    headers: Headers
-    body: bytes
+    headers: Headers = field(repr=False)
     pool_key: str = ""
     timeouts: Timeouts = field(default_factory=Timeouts)
+    encoded: bytes = field(init=False, repr=False)
+    """The head as it is sent, up to the value of `x-request-id`."""
+    pool: PoolKey = field(init=False, repr=False)
+    """Which connections may carry it."""
+
+    def __post_init__(self) -> None:
+        origin = self.origin
+        host = host_header(origin.scheme, origin.host, origin.port)
+        encoded = letterhead(self.method, self.path, host, self.headers)
+        pool = (origin.scheme, origin.host, origin.port, self.pool_key)
+        object.__setattr__(self, "encoded", encoded)
+        object.__setattr__(self, "pool", pool)
+
+
+@dataclass(slots=True)  # not frozen: that costs a microsecond in each call
+class UpstreamRequest:
+    """One whole request for an upstream. Never changed. `attempt_id` is what the upstream's owner can find it by; it is ours,
+    and printable.
+    """
+
+    letterhead: Letterhead
+    attempt_id: str
+    body: bytes = field(repr=False)
 
 
 class FailureKind(StrEnum):

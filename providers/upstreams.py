@@ -20,7 +20,10 @@ TRANSPORTS: Final[Mapping[str, type[PooledTransport[Any]]]] = MappingProxyType(
 
 
 class UpstreamCall(Protocol):
-    """The handle of one call."""
+    """The handle of one call. `is_sent`: its whole request was handed over; if not by `send`, `upstream_sent` says so later."""
+
+    @property
+    def is_sent(self) -> bool: ...
 
     def pause(self) -> None: ...
 
@@ -33,7 +36,7 @@ class UpstreamCall(Protocol):
 
 
 class Carrier(Protocol):
-    """Takes a request and answers by callbacks. Raises ValueError for one that cannot be written."""
+    """Takes a request and answers by callbacks, none of which comes from inside `send`."""
 
     def send(self, request: UpstreamRequest, receiver: Receiver) -> UpstreamCall: ...
 

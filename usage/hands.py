@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from tenants.limits import Unit
 from usage.levels import Level
 from usage.rate_terms import NO_RULES, SECOND, Got, Receipt, rules_of
@@ -101,21 +103,16 @@ class Hand:
         self.base: float = ENOUGH
         self.tokens_base: float = ENOUGH
         self.reset_at = self.tokens_reset_at = NEVER
-        #: Units and windows of its budgets, and the purses of those windows for calls of one day.
-        self.budgets: tuple[tuple[Unit, str], ...] = tuple(
-            (budget.unit, budget.window) for budget in level.limits.budgets
-        ) + ((("nano_usd", "prepaid"),) if level.is_prepaid else ())
+        #: Units, windows and limits of its budgets, and the purses of those windows for calls of one day.
+        self.budgets: tuple[tuple[Unit, str, int], ...] = tuple(
+            (budget.unit, budget.window, budget.most) for budget in level.limits.budgets
+        ) + ((("nano_usd", "prepaid", 0),) if level.is_prepaid else ())
         self.day = -1
         self.purses: tuple[Purse, ...] = ()
 
     @property
     def has_rules(self) -> bool:
         return self.rules != NO_RULES
-
-    @property
-    def limit(self) -> int:
-        """Of the tightest window; 0: none."""
-        return self.info.limit if self.info else 0
 
     def has(self, tokens: int, now: float) -> bool:
         """Whether one more call can be served from the hand. A spare lease takes the place of one that cannot."""
@@ -221,7 +218,7 @@ class Hand:
         return self.like if self.info and (self.info.left >= FEW or not self.info.limit) else 0
 
 
-class Leftover(NamedTuple):
+class Leftover(msgspec.Struct, frozen=True, gc=False):
     """Leased and not spent."""
 
     hand: Hand
@@ -250,6 +247,8 @@ class Purse:
         "like",
         "low",
         "missed_at",
+        "most",
+        "name",
         "refused",
         "refused_bound",
         "refused_until",
@@ -265,6 +264,9 @@ class Purse:
         self.level_id = level.id
         self.unit: Unit = unit
         self.window = window
+        #: What it is called where it is told of, and the limit (0: what was paid in).
+        self.name = f"{unit} {window}"
+        self.most = 0
         self.free: float = 0
         self.bound = 0
         #: Calls that wait for more of it. What they will be granted must find it here.
@@ -304,13 +306,6 @@ class Purse:
         self.slice_id = self.lent = 0
         self.until = NEVER
 
-    def bind(self, amount: int, now: float) -> None:
-        free = self.free = self.free - amount
-        self.bound += amount
-        if free < self.low:
-            self.low = free
-        self.used_at = now
-
     def settle(self, amount: int, cost: int) -> None:
         """What a call had bound is free again, but for what it cost."""
         self.bound -= amount
@@ -329,6 +324,16 @@ class Purse:
     def is_idle(self) -> bool:
         """What the tables say was lent is a difference to what we know: as long as there is a row, we have to know."""
         return not (self.bound or self.slice_id or self.asking)
+
+
+def bind(purses: list[tuple[Purse, int]], now: float) -> None:
+    """A call begins, and takes of each purse what it can use at most."""
+    for purse, amount in purses:
+        free = purse.free = purse.free - amount
+        purse.bound += amount
+        if free < purse.low:
+            purse.low = free
+        purse.used_at = now
 
 
 class Lease:
@@ -376,29 +381,36 @@ class Lease:
             if left < least:
                 tight, least = hand, left
         if tight is not None:
-            self.limit, self.remaining = tight.limit, int(least)
+            self.limit = tight.info.limit if tight.info else 0
+            self.remaining = int(least)
             self.reset_seconds = max(0.0, tight.reset_at - at)
-        if tokens:
-            hand = min((each.hand for each in tokens), key=_tokens_left)
-            self.token_limit = hand.per_minute
-            self.token_remaining = max(0, int(_tokens_left(hand)))
-            self.token_reset_seconds = max(0.0, hand.tokens_reset_at - at)
+        tight, least = None, ENOUGH
+        for each in tokens:
+            left = each.hand.tokens_base + each.hand.tokens
+            if left < least:
+                tight, least = each.hand, left
+        if tight is not None:
+            self.token_limit, self.token_remaining = tight.per_minute, max(0, int(least))
+            self.token_reset_seconds = max(0.0, tight.tokens_reset_at - at)
 
     def settle(self, tokens: int, nano_usd: int, provider_id: UUID | None = None) -> None:
         """What the call came to: tokens in and out, and money. The rest of what it had bound is free at once.
 
         `provider_id`: who served it, and is charged. Another provider that was tried before has had nothing of it.
         """
-        purses, self._purses = self._purses, []
-        for purse, amount in purses:
+        for purse, amount in self._purses:
             used = tokens if purse.unit == "tokens" else nano_usd
-            passed_over = purse.kind == "provider" and provider_id not in {None, purse.level_id}
-            purse.settle(amount, 0 if passed_over else used)
-        taken, self._tokens = self._tokens, []
-        for each in taken:
-            level = each.hand.level
-            passed_over = level.kind == "provider" and provider_id not in {None, level.id}
-            self._correct(each._replace(tokens=each.tokens - (0 if passed_over else tokens)))
+            if purse.kind == "provider" and provider_id not in {None, purse.level_id}:
+                used = 0
+            purse.settle(amount, used)
+        self._purses = []
+        for taken in self._tokens:
+            hand, used = taken.hand, tokens
+            if hand.level.kind == "provider" and provider_id not in {None, hand.level.id}:
+                used = 0
+            if used != taken.tokens:
+                self._correct(Leftover(hand, taken.receipts, 0, taken.tokens - used))
+        self._tokens = []
 
     def release(self) -> None:
         """Gives the slots back; requests stay counted."""
@@ -419,24 +431,22 @@ class Lease:
     @property
     def told(self) -> list[Told]:
         """For a why-card, as things stand now: ask right after the take, before anybody else takes."""
-        found = []
+        found: list[Told] = []
         for hand in self._hands:
-            kind = hand.level.kind
+            kind, info = hand.level.kind, hand.info
+            if info is None:
+                continue
             if hand.base < ENOUGH:
                 left = int(hand.base + hand.requests)
-                found.append(Told(kind, "requests", hand.limit, left + 1, left))
-            if hand.slots < ENOUGH and hand.info is not None:
-                left = hand.info.slots_left + int(hand.slots)
-                found.append(Told(kind, "slots", hand.rules.slots, left + 1, left))
+                found.append((kind, "requests", info.limit, left + 1, left))
+            if hand.slots < ENOUGH:
+                left = info.slots_left + int(hand.slots)
+                found.append((kind, "slots", hand.rules.slots, left + 1, left))
         for taken in self._tokens:
-            left = int(_tokens_left(taken.hand))
-            limit = taken.hand.per_minute
-            found.append(Told(taken.hand.level.kind, "tokens", limit, left + taken.tokens, left))
+            hand = taken.hand
+            left = int(hand.tokens_base + hand.tokens)
+            found.append((hand.level.kind, "tokens", hand.per_minute, left + taken.tokens, left))
         for purse, amount in self._purses:
             free = 0 if purse.free == ENOUGH else int(purse.free)
-            found.append(Told(purse.kind, f"{purse.unit} {purse.window}", 0, free + amount, free))
+            found.append((purse.kind, purse.name, purse.most, free + amount, free))
         return found
-
-
-def _tokens_left(hand: Hand) -> float:
-    return hand.tokens_base + hand.tokens

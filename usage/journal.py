@@ -1,11 +1,10 @@
 """The journal of one worker: a record is here before anything happens that it speaks of.
 
 `append` belongs to the event loop's thread, `take` and `flushed` to the flusher's. They share two deques and a few counters
-that only one of them writes, so neither ever waits for the other. Every record is in a file before `append` returns (one
-write; not synced: it survives the process, not the power), and in memory until the tables have it.
+that only one of them writes, so neither ever waits for the other. Every record is in a file before `append` returns (mapped
+and not synced: it survives the process, not the power), and in memory until the tables have it.
 """
 
-import contextlib
 import logging
 import os
 import uuid
@@ -14,23 +13,25 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import msgspec
 
 from usage.calls import Call, Item
 from usage.records import AttemptStarted, Intent, Record, Refusal, Settlement
-from usage.segments import create, file_name, frame, prepare
+from usage.segments import Segment, SegmentFull, file_name, prepare
 
 log = logging.getLogger(__name__)
 
-SEGMENT_BYTES: Final = 8 * 1024 * 1024
+#: Room for new records in a segment. What was touched of it counts as the worker's memory.
+SEGMENT_BYTES: Final = 2 * 1024 * 1024
+#: A new segment has room for this many times what it begins with: with many open calls there would be little but copying.
+_FRESH: Final = 4
 #: Records, and bytes of them, that may wait in memory for a database that is away.
 MAX_RECORDS: Final = 200_000
 MAX_BYTES: Final = 256 * 1024 * 1024
 #: Bytes of one batch: kept contents are large, and a batch is written in one transaction, several times as large in memory.
 BATCH_BYTES: Final = 8 * 1024 * 1024
-
-#: A call's life begins with one of these.
-_FIRST: Final = (Intent, Refusal)
 
 
 class JournalError(Exception):
@@ -49,19 +50,19 @@ class OutOfOrder(JournalError):
     """A second intent, an attempt without an intent, a call settled twice."""
 
 
-class _Life:
-    """A call while it is open. The loop's thread writes the first four, the flusher's thread the last two."""
+class _Life(msgspec.Struct, gc=False):
+    """A call while it is open. The loop's thread writes the first four, the flusher's thread the last two.
 
-    __slots__ = ("attempts", "done", "held", "intent", "settlement", "size")
+    A struct is made without a frame of Python.
+    """
 
-    def __init__(self, intent: Intent, size: int) -> None:
-        self.intent = intent
-        #: Bytes of all its records.
-        self.size = size
-        self.attempts: list[AttemptStarted] = []
-        self.settlement: Settlement | None = None
-        self.held = False
-        self.done = False
+    intent: Intent
+    #: Bytes of all its records.
+    size: int
+    attempts: list[AttemptStarted]
+    settlement: Settlement | None = None
+    held: bool = False
+    done: bool = False
 
     def records(self) -> list[Record]:
         """All that a segment must hold of an open call."""
@@ -89,18 +90,10 @@ class Batch:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    path: Path
-    fd: int
-    #: How many records had been appended when this segment was full.
+class _Full(NamedTuple):
+    segment: Segment
+    #: How many records had been appended when it was full.
     upto: int
-
-    def remove(self) -> None:
-        """Unlinks first: a segment that is seen without its lock must be an orphan."""
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
-        os.close(self.fd)
 
 
 class Journal:
@@ -127,15 +120,12 @@ class Journal:
         self._events: deque[tuple[_Life | Refusal, int]] = deque()
         self._appended = self._taken = self._flushed = 0
         self._appended_bytes = self._taken_bytes = self._flushed_bytes = 0
-        self._full_segments: deque[_Segment] = deque()
+        self._full_segments: deque[_Full] = deque()
         self._wake_at = 0
         self._wake: Callable[[], None] = _nothing
+        self._is_closed = False
         self._number = 1
-        self._path = folder / file_name(self.boot, self._number)
-        self._fd = create(self._path)
-        self._size = 0
-        self._rotate_at = segment_bytes
-        self._torn = False
+        self._segment = self._new_segment(1, segment_bytes)
         _open_journals.add(self)
 
     # --- the loop's thread ------------------------------------------------------------------------------------------
@@ -143,28 +133,23 @@ class Journal:
     def append(self, record: Record, attempt: AttemptStarted | None = None) -> None:
         """Writes `record` down. Raises `JournalUnavailable`, and then the record does not exist, and `OutOfOrder`.
 
-        `attempt`: an intent's first, in the same write. If the process dies in it, both are there, or the intent, or neither.
+        `attempt`: an intent's first. If the process dies in here, both are there, or neither.
 
         A settlement alone is never refused: what it tells has happened. If the disk does not take it, it goes to the tables
         from memory, and `unwritten` counts it.
         """
-        if isinstance(record, _FIRST):
-            self._admit(record)
-        elif record.request_id.int not in self._open:
-            raise OutOfOrder(f"{type(record).__name__} of a call that is not open")
-        data = frame(record) if attempt is None else frame(record) + frame(attempt)
+        key = record.request_id.int
+        # By exact class here and below: isinstance() takes the slow way for every miss.
+        kind = type(record)
+        if kind is Intent or kind is Refusal:
+            self._admit(key)
+        elif key not in self._open:
+            raise OutOfOrder(f"{kind.__name__} of a call that is not open")
         try:
-            self._write(data)
-        except JournalUnavailable:
-            if not isinstance(record, Settlement):
-                raise
-            self.unwritten += 1
-            call = self._open[record.request_id.int].intent
-            log.exception(
-                "A settlement is in memory only: the journal could not be written.",
-                extra={"request_id": call.correlation_id},
-            )
-        self._remember(record, len(data), attempt)
+            size = self._segment.write(record, attempt)
+        except SegmentFull as full:
+            size = self._write_elsewhere(record, attempt, full.size)
+        self._remember(key, record, size, attempt)
 
     @property
     def open_calls(self) -> int:
@@ -194,41 +179,40 @@ class Journal:
         """Gives the files up: deletes them if the tables have everything, else (or to `keep` them) leaves them to whoever replays
         them.
         """
-        if self._fd < 0:
+        if self._is_closed:
             return
+        self._is_closed = True
         drained = not keep and not self._open and not self.pending
-        self._full_segments.append(_Segment(self._path, self._fd, self._appended))
-        self._fd = -1
+        self._full_segments.append(_Full(self._segment, self._appended))
         while self._full_segments:
-            segment = self._full_segments.popleft()
+            segment = self._full_segments.popleft().segment
             if drained:
                 segment.remove()
             else:
-                os.close(segment.fd)
+                segment.let_go()
 
-    def _admit(self, record: Intent | Refusal) -> None:
-        if record.request_id.int in self._open:
+    def _admit(self, key: int) -> None:
+        if key in self._open:
             raise OutOfOrder("A call that is open already")
         if self._appended - self._flushed >= self._max_records:
             raise JournalUnavailable("Too many records wait for the database.")
         if self._appended_bytes - self._flushed_bytes >= self._max_bytes:
             raise JournalUnavailable("Too many bytes wait for the database.")
 
-    def _remember(self, record: Record, size: int, attempt: AttemptStarted | None) -> None:
+    def _remember(
+        self, key: int, record: Record, size: int, attempt: AttemptStarted | None
+    ) -> None:
         life: _Life | Refusal
-        # By exact class, the order of a common call: isinstance() takes the slow way for every miss.
         if type(record) is Intent:
-            life = self._open[record.request_id.int] = _Life(record, size)
-            if attempt is not None:
-                life.attempts.append(attempt)
-        elif type(record) is AttemptStarted:
-            life = self._open[record.request_id.int]
-            life.size += size
-            life.attempts.append(record)
+            life = self._open[key] = _Life(record, size, [] if attempt is None else [attempt])
         elif type(record) is Settlement:
-            life = self._open.pop(record.request_id.int)
+            life = self._open.pop(key)
             life.size += size
             life.settlement = record
+        elif type(record) is AttemptStarted:
+            life = self._open[key]
+            life.size += size
+            life.attempts.append(record)
         elif type(record) is Refusal:
             life = record
         # The counters first: the flusher must never have taken more than was appended.
@@ -240,56 +224,49 @@ class Journal:
 
     # --- the file ---------------------------------------------------------------------------------------------------
 
-    def _write(self, data: bytes) -> None:
-        if self._fd < 0:
+    def _write_elsewhere(self, record: Record, attempt: AttemptStarted | None, size: int) -> int:
+        """What the segment did not take; a settlement nowhere but in memory, if need be."""
+        try:
+            self._make_room(size)
+            return self._segment.write(record, attempt)
+        except JournalUnavailable:
+            if not isinstance(record, Settlement):
+                raise
+            self.unwritten += 1
+            call = self._open[record.request_id.int].intent
+            log.exception(
+                "A settlement is in memory only: the journal could not be written.",
+                extra={"request_id": call.correlation_id},
+            )
+            return size
+
+    def _make_room(self, size: int) -> None:
+        """For `size` bytes: in a new segment, or, if the disk has no room for one, in what the old one kept back for that."""
+        if self._is_closed:
             raise JournalUnavailable("The journal is closed.")
-        if self._size >= self._rotate_at or self._torn:
-            self._rotate()
         try:
-            written = os.write(self._fd, data)
+            self._rotate(size)
         except OSError as error:
-            raise JournalUnavailable(f"The journal cannot be written: {error.strerror}.") from error
-        if written != len(data):
-            self._take_back()
-            raise JournalUnavailable("The journal's disk is full.")
-        self._size += written
-
-    def _take_back(self) -> None:
-        """Cuts half a frame off again: replay stops at one, and would never see what came after."""
-        try:
-            os.ftruncate(self._fd, self._size)
-        except OSError:
-            self._torn = True
-
-    def _rotate(self) -> None:
-        """Goes on in a new segment that begins with the calls still open, so that the full one can go when it is flushed.
-
-        Without room for that the old segment grows on, and the next try comes later; a torn one must not grow.
-        """
-        path = self.folder / file_name(self.boot, self._number + 1)
-        try:
-            fd, size = self._carry_forward(path)
-        except OSError as error:
-            if self._torn:
+            if not self._segment.open_reserve(size):
                 raise JournalUnavailable(f"No new segment: {error.strerror}.") from error
-            self._rotate_at = self._size + self._segment_bytes // 8
-            return
-        self._full_segments.append(_Segment(self._path, self._fd, self._appended))
-        self._path, self._fd, self._size, self._torn = path, fd, size, False
-        self._number += 1
-        self._rotate_at = size + self._segment_bytes
 
-    def _carry_forward(self, path: Path) -> tuple[int, int]:
+    def _rotate(self, size: int) -> None:
+        """Goes on in a new segment that begins with the calls still open, so that the full one can go when it is flushed."""
         lives = self._open.values()
-        data = b"".join(frame(record) for life in lives for record in life.records())
-        fd = create(path)
-        try:
-            if os.write(fd, data) != len(data):
-                raise OSError(0, "disk full")
-        except OSError:
-            _Segment(path, fd, 0).remove()
-            raise
-        return fd, len(data)
+        carried = sum(life.size for life in lives)
+        fresh = max(self._segment_bytes, _FRESH * carried)
+        segment = self._new_segment(self._number + 1, carried + size + fresh)
+        for life in lives:
+            for record in life.records():
+                segment.write(record)
+        self._segment.finish()
+        self._full_segments.append(_Full(self._segment, self._appended))
+        self._segment = segment
+        self._number += 1
+
+    def _new_segment(self, number: int, room: int) -> Segment:
+        path = self.folder / file_name(self.boot, number)
+        return Segment(path, room, reserve=self._segment_bytes // 8)
 
     # --- the flusher's thread ---------------------------------------------------------------------------------------
 
@@ -320,16 +297,7 @@ class Journal:
         """The tables have `batch`. Segments of which they have everything are deleted."""
         self._flushed, self._flushed_bytes = batch.upto, batch.size
         while self._full_segments and self._full_segments[0].upto <= self._flushed:
-            self._full_segments.popleft().remove()
-
-    def _let_go_after_fork(self) -> None:
-        """In a child: its copies are closed, or the lock would outlive the worker that it stands for."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        for segment in self._full_segments:
-            os.close(segment.fd)
-        self._full_segments.clear()
+            self._full_segments.popleft().segment.remove()
 
 
 def _nothing() -> None: ...
@@ -338,9 +306,10 @@ def _nothing() -> None: ...
 _open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
-def _after_fork_in_child() -> None:
+def _close_in_child() -> None:
+    """A child's copies of files and mappings would keep the lock alive after the worker that it stands for."""
     for journal in _open_journals:
-        journal._let_go_after_fork()
+        journal.close(keep=True)
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=_close_in_child)

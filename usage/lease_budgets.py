@@ -12,7 +12,7 @@ from tenants.clock import Clock
 from tenants.limits import Unit
 from usage import windows
 from usage.budget_terms import SLICE_SECONDS, BudgetAsk, Lent, Part, Reply, Short
-from usage.hands import ENOUGH, Hand, Purse
+from usage.hands import ENOUGH, Hand, Purse, bind
 from usage.keeper import Keeper
 from usage.parked import Parked
 from usage.wants import Reason, Refused, Want
@@ -123,19 +123,20 @@ class BudgetDesk:
         if hand.day != day or any(purse.is_gone for purse in hand.purses):
             hand.day = day
             hand.purses = tuple(
-                self._purse(hand, unit, windows.window_at(window, want.received_at))
-                for unit, window in hand.budgets
+                self._purse(hand, unit, windows.window_at(window, want.received_at), most)
+                for unit, window, most in hand.budgets
             )
         return [
             (purse, want.bound_tokens if purse.unit == "tokens" else want.bound_nano_usd)
             for purse in hand.purses
         ]
 
-    def _purse(self, hand: Hand, unit: Unit, window: str) -> Purse:
+    def _purse(self, hand: Hand, unit: Unit, window: str, most: int) -> Purse:
         key = (hand.level.id.int, unit, window)
         purse = self._purses.get(key)
         if purse is None:
             purse = self._purses[key] = Purse(hand.level, unit, window)
+        purse.most = most
         return purse
 
     def try_take(self, call: Parked, now: float) -> bool:
@@ -143,8 +144,7 @@ class BudgetDesk:
         for purse, amount in call.purses:
             if not purse.has(amount, now):
                 return False
-        for purse, amount in call.purses:
-            purse.bind(amount, now)
+        bind(call.purses, now)
         call.bound = call.has_budgets = True
         return True
 

@@ -53,6 +53,8 @@ class RateDesk:
         self._settle = settle
         self._monotonic = monotonic
         self._hands: dict[int, Hand] = {}
+        #: A level's hand by the integer of its id, if that is to be had without thinking: it may be of older limits.
+        self.found = self._hands.get
         #: Every rule set by which a level is known; of one that changed the old is there until nothing of it is left.
         self._variants: dict[Level, Hand] = {}
         self._queue: deque[Parked] = deque()
@@ -88,11 +90,6 @@ class RateDesk:
         hand.level = level
         self._hands[level.id.int] = hand
         return hand
-
-    def find(self, level: Level) -> Hand | None:
-        """Its hand, if that is to be had without thinking."""
-        hand = self._hands.get(level.id.int)
-        return hand if hand is not None and hand.level is level else None
 
     def take_all(self, hands: list[Hand], size: int, now: float) -> list[Leftover]:
         """One call of hands that are known to have it. Gives the tokens that were taken."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tenants.clock import SYSTEM, Clock
-from usage.hands import Hand, Lease, Purse
+from usage.hands import Hand, Lease, Leftover, Purse, bind
 from usage.keeper import Keeper
 from usage.lease_budgets import Bank, BudgetDesk, Written, unavailable
 from usage.lease_rates import RateDesk
@@ -79,33 +79,33 @@ class Leases:
 
     # --- taking ---
 
-    def take(self, want: Want, now: float, answer: Answered, waits: Callable[[], bool]) -> None:
-        """Calls `answer` with a lease or a refusal, maybe before it returns. Whoever does not wait any more takes nothing."""
+    def at_hand(self, want: Want, now: float) -> Lease | None:
+        """A lease, if all that it takes is in hand; else nothing is taken, and `take` has to be asked."""
         size = want.tokens
+        find = self._rates.found
         hands = []
         purses = []
         for level in want.levels:
-            hand = self._rates.find(level)
+            hand = find(level.id.int)
             if (
                 hand is None
+                or hand.level is not level
                 or hand.requests < 1
                 or hand.slots < 1
                 or hand.until <= now
                 or hand.tokens < size
             ):
-                self._take_slowly(want, now, answer, waits)
-                return
+                return None
             if hand.budgets:
                 found = hand.free_purses(want, now)
                 if found is None:
-                    self._take_slowly(want, now, answer, waits)
-                    return
+                    return None
                 purses += found
             hands.append(hand)
-        for purse, amount in purses:
-            purse.bind(amount, now)
-        tokens = self._rates.take_all(hands, size, now)
-        answer(Lease(hands, purses, tokens, self._rates.put_back, now))
+        bind(purses, now)
+        return Lease(
+            hands, purses, self._rates.take_all(hands, size, now), self._rates.put_back, now
+        )
 
     def peek(
         self,
@@ -120,9 +120,9 @@ class Leases:
             if isinstance(outcome, Refused):
                 tell(outcome)
 
-        self._take_slowly(want, now, refused, waits, look=tell)
+        self.take(want, now, refused, waits, look=tell)
 
-    def _take_slowly(
+    def take(
         self,
         want: Want,
         now: float,
@@ -130,6 +130,7 @@ class Leases:
         waits: Callable[[], bool],
         look: Callable[[Sequence[Told]], None] | None = None,
     ) -> None:
+        """Calls `answer` with a lease or a refusal, maybe before it returns. Whoever does not wait any more takes nothing."""
         hands = [self._rates.hand(level) for level in want.levels]
         purses = _NONE
         if any(hand.budgets for hand in hands):
@@ -162,7 +163,11 @@ class Leases:
             self._budgets.send(now)
 
     def _lease(self, call: Parked, hands: Sequence[Hand], now: float) -> Lease:
-        tokens = [taken._replace(requests=0) for taken in call.taken if taken.hand.per_minute]
+        tokens = [
+            Leftover(taken.hand, taken.receipts, 0, taken.tokens)
+            for taken in call.taken
+            if taken.hand.per_minute
+        ]
         ruled = [hand for hand in hands if hand.has_rules]
         return Lease(ruled, call.purses, tokens, self._rates.put_back, now)
 

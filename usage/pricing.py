@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from providers.types import PriceTag, Usage
 
-__all__ = ["Part", "PriceTag", "bound", "cost", "credible", "is_sane", "parts"]
+__all__ = ["Part", "PriceTag", "Tariff", "bound", "cost", "credible", "is_sane", "parts"]
 
 #: Counts of one call beyond which a figure is a lie, whoever reports it. A thousand such calls at the dearest price still add
 #: up in a BIGINT of nano-USD, beyond which SQLite does not go.
@@ -15,6 +15,8 @@ _MTOK: Final = 10**6
 _MINUTE_MS: Final = 60_000
 #: The smallest common part of a nano-USD: a price per million tokens needs millionths, one per 60,000 ms thirds of them.
 _PARTS_OF_NANO: Final = 3 * 10**6
+#: Input of a long context where a price knows none: more than any call may have.
+_ALWAYS_SHORT: Final = 10**18
 
 
 def is_sane(usage: Usage) -> bool:
@@ -117,47 +119,77 @@ def parts(usage: Usage, price: PriceTag) -> list[Part]:
     return found
 
 
+class Tariff:
+    """A price made ready for many calls: what depends on it alone is worked out once."""
+
+    __slots__ = ("_dearest", "_dearest_long", "_long", "_long_from", "_short", "tag")
+
+    def __init__(self, tag: PriceTag) -> None:
+        self.tag = tag
+        self._long_from = _ALWAYS_SHORT if tag.long_from is None else tag.long_from
+        self._short = _rates(tag, 0)
+        self._long = _rates(tag, self._long_from + 1)
+        self._dearest = _dearest(self._short)
+        self._dearest_long = _dearest(self._short, self._long)
+
+    def cost(self, used: Usage) -> int:
+        """Nano-USD of a call: the exact sum of its `parts`, rounded half to even once. `used` must be credible. Written out, for
+        every call pays for it.
+        """
+        tokens_in, cached, tokens_out, reasoning = (
+            used.input,
+            used.cached,
+            used.output,
+            used.reasoning,
+        )
+        rates = self._short if tokens_in <= self._long_from else self._long
+        rate_in, rate_cached, rate_write, rate_out, rate_reasoning = rates
+        scaled = 3 * (
+            (tokens_in - cached - used.cache_write) * rate_in
+            + cached * rate_cached
+            + used.cache_write * rate_write
+            + (tokens_out - reasoning) * rate_out
+            + reasoning * rate_reasoning
+        )
+        if used.images or used.audio_ms:
+            scaled += _scaled(used.images, used.audio_ms, self.tag)
+        whole, rest = divmod(scaled, _PARTS_OF_NANO)
+        rest += rest
+        if rest > _PARTS_OF_NANO or (rest == _PARTS_OF_NANO and whole & 1):
+            whole += 1
+        return self.tag.per_request + whole
+
+    def bound(self, hold_in: int, hold_out: int, *, images: int = 0, audio_ms: int = 0) -> int:
+        """The most nano-USD that so much can cost, rounded up; no split of it costs more, and no smaller use of it."""
+        dearest = self._dearest if hold_in <= self._long_from else self._dearest_long
+        scaled = 3 * (hold_in * dearest[0] + hold_out * dearest[1])
+        if images or audio_ms:
+            scaled += _scaled(images, audio_ms, self.tag)
+        return self.tag.per_request - (-scaled // _PARTS_OF_NANO)
+
+
 def cost(usage: Usage, price: PriceTag) -> int:
-    """Nano-USD of a call: the exact sum of its `parts`, rounded half to even once. Written out, for every call pays for it."""
-    real = credible(usage)
-    rates = _rates(price, real.input)
-    millionths = (
-        (real.input - real.cached - real.cache_write) * rates.input
-        + real.cached * rates.cached
-        + real.cache_write * rates.cache_write
-        + (real.output - real.reasoning) * rates.output
-        + real.reasoning * rates.reasoning
-    )
-    return price.per_request + _half_even(
-        _scaled(millionths, real.images, real.audio_ms, price), _PARTS_OF_NANO
-    )
+    """What a call costs of which only this price is known, in nano-USD."""
+    return Tariff(price).cost(credible(usage))
 
 
 def bound(
     hold_in: int, hold_out: int, price: PriceTag, *, images: int = 0, audio_ms: int = 0
 ) -> int:
-    """The most nano-USD that so much can cost, rounded up; no split of it costs more, and no smaller use of it."""
-    rates = _rates(price, 0)
-    dearest_in = max(rates.input, rates.cached, rates.cache_write)
-    dearest_out = max(rates.output, rates.reasoning)
-    if price.long_from is not None and hold_in > price.long_from:
-        long = _rates(price, hold_in)
-        dearest_in = max(dearest_in, long.input, long.cached, long.cache_write)
-        dearest_out = max(dearest_out, long.output, long.reasoning)
-    scaled = _scaled(hold_in * dearest_in + hold_out * dearest_out, images, audio_ms, price)
-    return price.per_request - (-scaled // _PARTS_OF_NANO)
+    """What so much can cost at most, in nano-USD."""
+    return Tariff(price).bound(hold_in, hold_out, images=images, audio_ms=audio_ms)
 
 
-def _scaled(millionths: int, images: int, audio_ms: int, price: PriceTag) -> int:
-    """Millionths of a nano-USD for tokens, with images and sound, in 3,000,000ths."""
-    scaled = 3 * millionths
-    if images or audio_ms:
-        scaled += images * price.per_image * _PARTS_OF_NANO
-        scaled += audio_ms * price.per_minute * (_PARTS_OF_NANO // _MINUTE_MS)
-    return scaled
+def _dearest(*lengths: _Rates) -> tuple[int, int]:
+    """The dearest that a token in and a token out can be, in calls of these lengths."""
+    return (
+        max(max(rates.input, rates.cached, rates.cache_write) for rates in lengths),
+        max(max(rates.output, rates.reasoning) for rates in lengths),
+    )
 
 
-def _half_even(amount: int, unit: int) -> int:
-    whole, rest = divmod(amount, unit)
-    twice = 2 * rest
-    return whole + (twice > unit or (twice == unit and whole % 2 == 1))
+def _scaled(images: int, audio_ms: int, price: PriceTag) -> int:
+    """Images and sound, in 3,000,000ths of a nano-USD."""
+    return images * price.per_image * _PARTS_OF_NANO + audio_ms * price.per_minute * (
+        _PARTS_OF_NANO // _MINUTE_MS
+    )

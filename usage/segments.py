@@ -1,31 +1,33 @@
 """Journal files: their names, their frames, and the lock that says whose they are.
 
 A segment is `<boot uuid>-<number>.wal`: frames one after the other, each a length and a CRC-32 of the payload (u32, little
-endian) and the payload, one record. Who writes a segment holds an flock on it for as long as it is open; the kernel drops
-the lock however the process ends. A lock survives no reboot and needs no process id, which could be somebody else's by now.
+endian) and the payload, one record; then zeros, room that is not used yet. Who writes a segment holds an flock on it for as
+long as it is open; the kernel drops the lock however the process ends. A lock survives no reboot and needs no process id,
+which could be somebody else's by now.
 """
 
+import contextlib
 import fcntl
+import mmap
 import os
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import UUID
+from zlib import crc32
 
 import msgspec
 
-from usage.records import Record, decode, encode
+from usage.records import AttemptStarted, Record, decode, encode
 
 SUFFIX: Final = ".wal"
 #: Name prefix of what could not be applied; nothing here reads such a file again, a person does.
 REJECTED: Final = "rejected-"
-#: Bytes of one record; more than the two largest bodies that a call may carry, sealed.
-MAX_PAYLOAD: Final = 256 * 1024 * 1024
 
 _HEADER: Final = struct.Struct("<II")
+_HEADER_BYTES: Final = _HEADER.size
 _FILE_MODE: Final = 0o600
 _FOLDER_MODE: Final = 0o700
 
@@ -33,37 +35,113 @@ _FOLDER_MODE: Final = 0o700
 def frame(record: Record) -> bytes:
     """The bytes of `record` in a segment."""
     payload = encode(record)
-    return _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+    return _HEADER.pack(len(payload), crc32(payload)) + payload
+
+
+class SegmentFull(Exception):
+    """`size` bytes do not fit any more, and nothing was written."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+class Segment:
+    """A segment that is being written, mapped into memory.
+
+    A store into the mapping outlives the process as a write does, and is no system call: nothing waits for it, and no other
+    thread gets the interpreter meanwhile. All room is set apart on the disk first, because a process that stores into a page
+    for which the disk has none is killed.
+    """
+
+    __slots__ = ("_fd", "_limit", "_map", "_room", "path", "used")
+
+    def __init__(self, path: Path, room: int, reserve: int = 0) -> None:
+        """`reserve`: how much of `room` is not given out before `open_reserve`. Raises OSError."""
+        self.path = path
+        self.used = 0
+        self._room = room
+        self._limit = room - reserve
+        self._fd = create(path)
+        try:
+            os.posix_fallocate(self._fd, 0, room)
+            self._map = mmap.mmap(self._fd, room)
+            # Else the first store fills the cache with the zeros of the whole file.
+            self._map.madvise(mmap.MADV_RANDOM)
+        except OSError:
+            self._remove_file()
+            raise
+
+    def write(self, record: Record, attempt: AttemptStarted | None = None) -> int:
+        """The frame of `record`, and that of `attempt`, both or neither; how many bytes they take. Raises `SegmentFull`."""
+        payload = encode(record)
+        header = _HEADER.pack(len(payload), crc32(payload))
+        if attempt is not None:
+            second = encode(attempt)
+            payload = b"".join((payload, _HEADER.pack(len(second), crc32(second)), second))
+        begin = self.used
+        body = begin + _HEADER_BYTES
+        end = body + len(payload)
+        if end > self._limit:
+            raise SegmentFull(end - begin)
+        # The first header last, its eight bytes in one store: before it the reader sees zeros, and after it all of the rest.
+        self._map[body:end] = payload
+        self._map[begin:body] = header
+        self.used = end
+        return end - begin
+
+    def open_reserve(self, size: int) -> bool:
+        """Gives out of what was kept back what `size` bytes need, and a little more; False if they do not fit even so."""
+        need = self.used + size
+        self._limit = min(self._room, need + self._room // 64)
+        return need <= self._limit
+
+    def finish(self) -> None:
+        """Nothing more is written. The file stays ours: a mapping would hold the lock as well, but also the memory."""
+        self._limit = self._room = 0
+        self._map.close()
+
+    def let_go(self) -> None:
+        """Leaves the file to whoever replays it."""
+        self.finish()
+        os.close(self._fd)
+
+    def remove(self) -> None:
+        """The tables have all of it."""
+        self.finish()
+        self._remove_file()
+
+    def _remove_file(self) -> None:
+        """Unlinks first: a segment that is seen without its lock must be an orphan."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        os.close(self._fd)
 
 
 @dataclass(slots=True)
 class Reading:
-    """What was found besides records. `torn`: bytes of a last frame that was never finished, so nobody was told that it was
-    written. `damaged`: places where an acknowledged record cannot be read any more."""
+    """What was found besides records. `torn`: bytes of a last append that was never finished, so nobody was told that it was
+    written; room that was never used is not counted. `damaged`: places where an acknowledged record cannot be read any more."""
 
     torn: int = 0
     damaged: int = 0
 
 
 def read(data: bytes, reading: Reading) -> Iterator[Record]:
-    """The records of one segment, up to the first frame that is torn or whose CRC is wrong.
+    """The records of one segment, up to the first frame that is unfinished or whose CRC is wrong.
 
     A frame with a right CRC that is no record of ours (written by a newer version) is counted as damaged and passed over.
     """
     at = 0
     while at < len(data):
-        rest = len(data) - at
-        length, crc = _HEADER.unpack_from(data, at) if rest >= _HEADER.size else (0, 0)
-        end = at + _HEADER.size + length
-        if rest < _HEADER.size or (end > len(data) and length <= MAX_PAYLOAD):
-            reading.torn += rest
+        header = data[at : at + _HEADER_BYTES]
+        if not any(header):
+            reading.torn += _unfinished(data[at:])
             return
-        payload = data[at + _HEADER.size : end]
-        if length == 0 and not any(data[at:]):
-            # Zeros to the end are a tail that the file system allocated and never filled.
-            reading.torn += rest
-            return
-        if not payload or length > MAX_PAYLOAD or zlib.crc32(payload) != crc:
+        length, crc = _HEADER.unpack(header.ljust(_HEADER_BYTES, b"\0"))
+        end = at + _HEADER_BYTES + length
+        payload = data[at + _HEADER_BYTES : end]
+        if len(payload) < length or crc32(payload) != crc:
             reading.damaged += 1
             return
         at = end
@@ -73,6 +151,11 @@ def read(data: bytes, reading: Reading) -> Iterator[Record]:
             reading.damaged += 1
             continue
         yield record
+
+
+def _unfinished(rest: bytes) -> int:
+    """Bytes of an append of which the header was not written, as it is last. Zeros are room, and compared quickly."""
+    return 0 if rest == bytes(len(rest)) else len(rest.rstrip(b"\0"))
 
 
 def file_name(boot: str, number: int) -> str:
@@ -99,12 +182,12 @@ def prepare(folder: Path) -> None:
 
 
 def create(path: Path) -> int:
-    """A new segment, open for appending and locked. Raises OSError.
+    """A new segment, open and locked. Raises OSError.
 
     Between the creation and the lock a worker that looks for orphans may find the empty file, lock and delete it: then the
     lock that we got is on a file without a name, and we begin again.
     """
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
         fd = os.open(path, flags, _FILE_MODE)
         try:

@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from tenants.limits import Unit
 from usage.levels import Kind, Level
 
@@ -18,7 +20,7 @@ Reason = Literal[
 ]
 
 
-class Want(NamedTuple):
+class Want(msgspec.Struct, frozen=True, gc=False):
     """What a call asks of all its levels: one request, one slot, `tokens` by estimate; and of their budgets its bounds.
 
     `levels`: those that limit anything or are prepaid. `received_at`: µs since 1970; it says to which day and month the call
@@ -49,13 +51,7 @@ class Refused(NamedTuple):
     reset_at: int | None = None
 
 
-class Told(NamedTuple):
-    """One limit that a call took from, for whoever asks why: `what` is `requests`, `tokens`, `slots`, or of a budget
-    `tokens month:2026-11`, `nano_usd prepaid` …; before and after the call. Of a budget `limit` may be unknown (0).
-    """
-
-    level: Kind
-    what: str
-    limit: int
-    before: int
-    after: int
+#: One limit that a call took from, for whoever asks why: kind of the level, what it limits, the limit, what was left before the
+#: call, and after. What is limited is `requests`, `tokens`, `slots`, or of a budget `tokens month:2026-11`, `nano_usd prepaid` …;
+#: the limit of a balance that was paid in is 0. A bare tuple: every call has half a dozen of them.
+Told = tuple[Kind, str, int, int, int]

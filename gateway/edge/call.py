@@ -1,5 +1,6 @@
 """One call on a caller's connection: no task, no future. What the exchange says is written where it says it."""
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway import lifecycle
@@ -21,8 +22,7 @@ class Line(Protocol):
 
     is_blocked: bool
     """The caller takes less than we have for them."""
-
-    def write(self, data: bytes) -> None: ...
+    write: Callable[[bytes], None]
 
     def body_wanted(self) -> None:
         """Give the call its body, from now on as it comes."""
@@ -40,10 +40,13 @@ class Line(Protocol):
 
 
 class WireCall(Carrier):
-    """The exchange's actions, in callbacks. `left` is what its caller has not sent of the body yet, in bytes; -1: some chunks."""
+    """The exchange's actions, in callbacks. `left` is what its caller has not sent of the body yet, in bytes; -1: some chunks,
+    which `reader` reads. `closes`: the answer says that the connection ends.
+    """
 
     __slots__ = (
         "_began",
+        "_body",
         "_head",
         "_is_chunked",
         "_limit",
@@ -58,18 +61,20 @@ class WireCall(Carrier):
         "reader",
     )
 
-    def __init__(self, relay: Relay, line: Line, reader: RequestReader) -> None:
+    def __init__(
+        self, relay: Relay, line: Line, closes: bool, left: int, reader: RequestReader | None
+    ) -> None:
         super().__init__(relay)
         self._line = line
         self.reader = reader
-        self.left = -1 if reader.is_chunked else reader.length
-        self.closes = False
-        """The answer says that the connection ends."""
+        self.left = left
+        self.closes = closes
         self.has_begun = False
         """Something of the answer is written."""
         self.is_answered = False
         self.has_left = False
         """Answered, and the caller has taken all but what the sockets hold."""
+        self._body: bytes | None = None
         self._limit: int | None = None
         self._parts: list[bytes] = []
         self._size = 0
@@ -83,14 +88,19 @@ class WireCall(Carrier):
     def wants_body(self) -> bool:
         return self._limit is not None
 
+    def came_with(self, body: bytes) -> None:
+        """All of it came in one read with the head."""
+        self._body, self.left = body, 0
+
     def read_body(self, limit: int) -> None:
-        if self.left > limit:
+        body, self._body = self._body, None
+        if self.left > limit or (body is not None and len(body) > limit):
             self.exchange.too_large()
             return
-        self._limit = limit
-        if not self.left:
-            self.exchange.received(b"")
+        if body is not None or not self.left:
+            self.exchange.received(body or b"")
             return
+        self._limit = limit
         self._began = self._relay.loop.time()
         self._line.body_wanted()
 
@@ -124,13 +134,30 @@ class WireCall(Carrier):
     # --- the answer
 
     def start(self, status: int, headers: Headers) -> None:
-        self.closes = self.reader.closes or self.reader.has_more or lifecycle.draining()
-        head, self._is_chunked = heads.head(status, headers, closes=self.closes)
-        self.has_begun = True
+        head = self._begin(status, headers)
         if self._is_chunked:
             self._line.write(head)
         else:
             self._head = head  # until its body, which follows at once
+
+    def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        head = self._begin(status, headers)
+        if len(body) <= _JOINED_UP_TO:
+            self._line.write(head + body)
+        else:
+            self._line.write(head)
+            self._line.write(body)
+        self.is_answered = True
+        if not self._line.is_blocked:
+            self._end()
+
+    def _begin(self, status: int, headers: Headers) -> bytes:
+        reader = self.reader
+        if lifecycle.draining() or (reader is not None and reader.has_more):
+            self.closes = True
+        head, self._is_chunked = heads.head(status, headers, closes=self.closes)
+        self.has_begun = True
+        return head
 
     def relay(self, data: bytes) -> None:
         if not data:

@@ -7,7 +7,7 @@ belongs to a connection: `Edge` looks at the deadlines of all.
 
 import asyncio
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Final, Protocol, cast
 
@@ -16,11 +16,12 @@ from django.conf import settings
 from gateway import context
 from gateway.edge import heads
 from gateway.edge.call import WireCall
+from gateway.edge.familiar import Familiar, Read
 from gateway.edge.reader import HEAD_CAP, LINE_CAP, BadRequest, RequestReader
 from gateway.relay import endpoints
+from gateway.relay.asking import asked
 from gateway.relay.endpoints import Endpoint
 from gateway.relay.relay import Relay
-from providers.types import Headers
 
 #: Bytes for a caller who reads slowly; past the first the upstream is not read on, until the second.
 _HIGH_WATER: Final = 64 * 1024
@@ -64,6 +65,8 @@ class Edge:
         self.connections = connections
         self.keep_alive = keep_alive
         self.hand_over = hand_over
+        self.familiar = Familiar()
+        self.trusted_proxies: Sequence[str] = settings.TRUSTED_PROXIES
         self._look_soon()
 
     def serve(self, relay: Relay) -> "Callable[[], CallerConnection]":
@@ -99,9 +102,12 @@ class CallerConnection(asyncio.Protocol):
         "is_blocked",
         "quiet_since",
         "transport",
+        "write",
     )
 
     transport: asyncio.Transport
+    #: The transport's own: every piece of every stream goes through it.
+    write: Callable[[bytes], None]
 
     def __init__(self, edge: Edge, relay: Relay) -> None:
         self._edge = edge
@@ -124,6 +130,7 @@ class CallerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # By its methods, not its class: uvloop's transports are no subclasses of asyncio's.
         self.transport = cast(asyncio.Transport, transport)
+        self.write = self.transport.write
         self._edge.connections.add(self)
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if isinstance(peer, tuple) else ""
@@ -182,27 +189,48 @@ class CallerConnection(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> None:
         """The next request's head, from its beginning."""
-        end = data.find(b"\r\n\r\n", 0, HEAD_CAP)
-        if end < 0:
+        end = data.find(b"\r\n\r\n", 0, HEAD_CAP) + 4
+        if end < 4:
             self._await_head(data)
             return
-        found = endpoints.on_line(data[: data.find(b"\r\n")])
+        head = data[:end]
+        found = self._edge.familiar.find(head)
+        if found is not None:
+            self._begin(*found, None, data[end:])
+        else:
+            self._read_new_head(head, data)
+
+    def _read_new_head(self, head: bytes, data: bytes) -> None:
+        found = endpoints.on_line(head[: head.find(b"\r\n")])
         if found is None:
             self._hand_over(data)
             return
         reader = RequestReader()
         try:
-            reader.feed_head(data[: end + 4])
+            reader.feed_head(head)
         except BadRequest as fault:
             self.fail(fault.status)
             return
         if reader.wants_upgrade and reader.is_chunked:
             self._hand_over(data)
             return
-        if not reader.is_chunked:
-            reader.close()
-        self._begun, self._held = b"", data[end + 4 :]
-        self._begin(found, reader)
+        read = self._read(found, reader)
+        rest = data[len(head) :]
+        if reader.is_chunked:
+            self._begin(read, -1, reader, rest)
+            return
+        reader.close()
+        if not reader.expects_continue and not reader.wants_upgrade:
+            self._edge.familiar.keep(head, reader.length, read)
+        self._begin(read, reader.length, reader, rest)
+
+    def _read(self, found: tuple[Endpoint, str], reader: RequestReader) -> Read:
+        headers = reader.headers
+        return Read(
+            asked(self._relay.house.chain, *found, headers),
+            reader.closes,
+            context.forwarded_for(headers),
+        )
 
     def _await_head(self, data: bytes) -> None:
         if not self._begun and self._was_used:
@@ -220,23 +248,22 @@ class CallerConnection(asyncio.Protocol):
         elif data.count(b"\n") != data.count(b"\r\n"):
             self.fail(400)
 
-    def _begin(self, found: tuple[Endpoint, str], reader: RequestReader) -> None:
-        call = self._call = WireCall(self._relay, self, reader)
+    def _begin(self, read: Read, left: int, reader: RequestReader | None, rest: bytes) -> None:
+        call = self._call = WireCall(self._relay, self, read.closes, left, reader)
+        self._begun = b""
+        if left == len(rest):
+            call.came_with(rest)
+            self._held = b""
+        else:
+            self._held = rest
         self.deadline = inf
         self._relay.live.add(call)
-        offered = reader.offered_id
-        call.tell(
-            call.exchange.begin,
-            *found,
-            reader.headers,
-            self._address(reader.headers),
-            offered.decode() if offered is not None and context.is_callers_own(offered) else None,
-        )
+        call.tell(call.exchange.begin, read.asked, self._address(read.forwarded_for))
 
-    def _address(self, headers: Headers) -> str:
-        if not settings.TRUSTED_PROXIES and ":" not in self._peer:
+    def _address(self, forwarded_for: str) -> str:
+        if not self._edge.trusted_proxies and ":" not in self._peer:
             return self._peer
-        return context.address_behind(self._peer, headers, settings.TRUSTED_PROXIES)
+        return context.client_address(self._peer, forwarded_for, self._edge.trusted_proxies)
 
     # --- a call's body
 
@@ -246,7 +273,7 @@ class CallerConnection(asyncio.Protocol):
             return
         if self._held:
             self._go_on_with_body(call)
-        elif call.reader.expects_continue:
+        elif call.reader is not None and call.reader.expects_continue:
             self.write(heads.CONTINUE)
         if call.wants_body:
             self.deadline = self._edge.loop.time() + settings.BODY_IDLE_SECONDS
@@ -272,7 +299,7 @@ class CallerConnection(asyncio.Protocol):
 
     def _take_held(self, call: WireCall) -> bytes:
         data, self._held = self._held, b""
-        if call.left < 0:
+        if call.left < 0 and call.reader is not None:
             data = call.reader.feed_chunks(data)
             if call.reader.is_whole:
                 call.left = 0
@@ -291,9 +318,6 @@ class CallerConnection(asyncio.Protocol):
             self.fail(fault.status)
 
     # --- its answer
-
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
 
     def pause_writing(self) -> None:
         self.is_blocked = True
@@ -330,15 +354,19 @@ class CallerConnection(asyncio.Protocol):
     def _end_call(self, call: WireCall) -> None:
         self._call = None
         self._was_used = True
-        call.reader.close()
-        if call.closes or call.reader.has_more:
+        reader = call.reader
+        if reader is not None:
+            reader.close()
+        if call.closes or (reader is not None and reader.has_more):
             self._close()
             return
-        self.quiet_since = self._edge.loop.time()
-        self.deadline = self.quiet_since + self._edge.keep_alive
-        self._read_on()
+        edge = self._edge
+        self.quiet_since = edge.loop.time()
+        self.deadline = self.quiet_since + edge.keep_alive
+        if self._is_paused:
+            self._read_on()
         if self._held:
-            self._edge.loop.call_soon(self._next)
+            edge.loop.call_soon(self._next)
 
     def _next(self) -> None:
         held, self._held = self._held, b""

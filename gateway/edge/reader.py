@@ -21,7 +21,7 @@ _MOST_HEADERS: Final = 100
 
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%-]*(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
 _WATCHED: Final = frozenset(
-    b"connection content-length content-type expect host transfer-encoding upgrade x-request-id".split()
+    b"connection content-length content-type expect host transfer-encoding upgrade".split()
 )
 #: In a trailer these would speak of something that was decided at the head (RFC 9110 section 6.5.1).
 _NOT_IN_TRAILERS: Final = frozenset(
@@ -49,7 +49,7 @@ class RequestReader:
     """Reads exactly one request. A new one for each, so that nothing of one can reach the next.
 
     After `feed_head`, which takes it whole, its empty line included, stand: `headers` (names in lower case), `length` of a body
-    that is not chunked, what the head says about the connection, and the id that the caller offers.
+    that is not chunked, and what the head says about the connection.
     """
 
     __slots__ = (
@@ -67,7 +67,6 @@ class RequestReader:
         "is_chunked",
         "is_whole",
         "length",
-        "offered_id",
         "on_body",
         "wants_upgrade",
     )
@@ -83,7 +82,6 @@ class RequestReader:
         self.closes = False
         self.expects_continue = False
         self.wants_upgrade = False
-        self.offered_id: bytes | None = None
         self._has_host = False
         self._has_type = False
         self._in_trailer = False
@@ -171,9 +169,6 @@ class RequestReader:
         elif name == b"content-length":
             # The parser is about to judge it: digits, and only once.
             self.length = int(value) if value.isdigit() else 0
-        elif name == b"x-request-id":
-            if self.offered_id is None:
-                self.offered_id = value
         else:
             self._watch_connection(name, value.lower())
 

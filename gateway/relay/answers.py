@@ -56,7 +56,7 @@ def told(headers: Headers) -> Told:
 def labels(
     head: Head, serving: Serving | None = None, tries: int = 0, lease: Lease | None = None
 ) -> Headers:
-    """Which request this answers, who served it, and what is left of the tightest limit."""
+    """Which request this answers, who served it, and what is left of the tightest limits, of requests and of tokens a minute."""
     known_as = head.correlation_id.encode()
     headers: Headers = [
         (b"x-request-id", known_as),
@@ -64,34 +64,29 @@ def labels(
         (b"cache-control", b"no-store"),
     ]
     if serving is not None:
-        headers += [
-            (b"x-gatehouse-provider", _header_text(serving.upstream.name)),
-            (b"x-gatehouse-target", _header_text(serving.name)),
-            (b"x-gatehouse-attempts", str(tries).encode()),
-        ]
-    return headers if lease is None else headers + _left(lease)
+        headers.append((b"x-gatehouse-provider", _header_text(serving.upstream.name)))
+        headers.append((b"x-gatehouse-target", _header_text(serving.name)))
+        headers.append((b"x-gatehouse-attempts", b"%d" % tries))
+    if lease is None:
+        return headers
+    if lease.limit is not None:
+        left, reset = lease.remaining or 0, lease.reset_seconds or 0.0
+        headers += errors.limit_headers(lease.limit, left, reset)
+    if lease.token_limit is not None:
+        left, reset = lease.token_remaining or 0, lease.token_reset_seconds or 0.0
+        headers += errors.limit_headers(lease.token_limit, left, reset, b"tokens")
+    return headers
 
 
 def passed_on(told: Told, overhead: float) -> Headers:
     """What we say of an upstream's answer. `overhead`: seconds of it that were ours."""
     headers = [
         (b"content-type", told.content_type or b"application/json"),
-        (b"x-gatehouse-overhead-ms", f"{overhead * 1000:.3f}".encode()),
+        (b"x-gatehouse-overhead-ms", b"%.3f" % (overhead * 1000)),
     ]
     if told.request_id:
         headers.append((b"x-upstream-request-id", told.request_id))
     return headers
-
-
-def _left(lease: Lease) -> Headers:
-    """What is left of the tightest limits, of requests and of tokens a minute."""
-    found: Headers = []
-    if lease.limit is not None:
-        found += errors.limit_headers(lease.limit, lease.remaining or 0, lease.reset_seconds or 0.0)
-    if lease.token_limit is not None:
-        left, reset = lease.token_remaining or 0, lease.token_reset_seconds or 0.0
-        found += errors.limit_headers(lease.token_limit, left, reset, b"tokens")
-    return found
 
 
 @lru_cache(maxsize=4096)
@@ -101,7 +96,7 @@ def _header_text(text: str) -> bytes:
 
 
 def length(body: bytes) -> tuple[bytes, bytes]:
-    return b"content-length", str(len(body)).encode()
+    return b"content-length", b"%d" % len(body)
 
 
 def cost(nano_usd: int | None) -> Headers:
@@ -112,16 +107,14 @@ def cost(nano_usd: int | None) -> Headers:
 
 def whole(actions: Actions, status: int, headers: Headers, body: bytes) -> None:
     """A JSON answer in one piece, and the end of the exchange."""
-    actions.start(status, [*headers, (b"content-type", b"application/json"), length(body)])
-    actions.relay(body)
-    actions.finish()
+    actions.reply(status, [*headers, (b"content-type", b"application/json"), length(body)], body)
 
 
 def problem(actions: Actions, head: Head, what: Problem, *, lease: Lease | None = None) -> None:
     """A refusal in the caller's dialect. Headers of the problem itself win over the general ones."""
     special = {name for name, _ in what.headers}
     general = [pair for pair in labels(head, lease=lease) if pair[0] not in special]
-    whole(actions, what.status, [*general, *what.headers], what.body(head.endpoint.dialect))
+    whole(actions, what.status, [*general, *what.headers], what.body(head.asked.endpoint.dialect))
 
 
 def models(dialect: Dialect, known: Known, item: str) -> bytes | None:

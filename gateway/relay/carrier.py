@@ -15,7 +15,7 @@ from gateway.relay.ports import Actions
 from gateway.relay.relay import Relay
 from gateway.snapshot import Found
 from providers.routing import Upstream
-from providers.types import FailureKind, Headers, UpstreamFailure, UpstreamRequest
+from providers.types import Headers, UpstreamFailure, UpstreamRequest
 from providers.upstreams import UpstreamCall
 from usage.hands import Lease
 from usage.idempotency import Outcome, Wish
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for an upstream to end an answer that is complete.
 _LAST_WORD: Final = 1.0
+_BROKE: Final = "A call broke."
 
 
 class Carrier(Actions):
@@ -49,7 +50,7 @@ class Carrier(Actions):
         try:
             event(*told)
         except Exception:
-            logger.exception("A call broke.", extra=self.exchange.named)
+            logger.exception(_BROKE, extra=self.exchange.named)
             self.broke()
 
     # --- what the exchange asks for
@@ -76,8 +77,13 @@ class Carrier(Actions):
         self.tell(self.exchange.claimed, outcome)
 
     def take(self, want: Want) -> None:
-        now = self._relay.house.clock.monotonic()
-        self._relay.leases.take(want, now, self._taken, self._waits)
+        relay = self._relay
+        now = relay.house.clock.monotonic()
+        lease = relay.leases.at_hand(want, now)
+        if lease is not None:
+            self.exchange.taken(lease)
+        else:
+            relay.leases.take(want, now, self._taken, self._waits)
 
     def peek(self, want: Want) -> None:
         now = self._relay.house.clock.monotonic()
@@ -95,6 +101,11 @@ class Carrier(Actions):
     def append(self, record: Record, attempt: AttemptStarted | None = None) -> None:
         self._relay.journal.append(record, attempt)
 
+    def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        self.start(status, headers)
+        self.relay(body)
+        self.finish()
+
     def commit(self) -> None:
         loop = self._relay.loop
         self._relay.flusher.commit(
@@ -102,17 +113,9 @@ class Carrier(Actions):
         )
 
     def connect(self, upstream: Upstream, request: UpstreamRequest) -> None:
-        self._upstream = None
-        try:
-            self._upstream = self._relay.upstreams.of(upstream).send(request, self)
-        except ValueError:
-            logger.exception(
-                "A request could not be written for provider %s.",
-                upstream.id,
-                extra=self.exchange.named,
-            )
-            failure = UpstreamFailure(FailureKind.PROTOCOL, nothing_sent=True)
-            self._relay.loop.call_soon(self.upstream_failed, failure)
+        self._upstream = call = self._relay.upstreams.of(upstream).send(request, self)
+        if call.is_sent:  # on a connection that was at hand, so nothing was waited for
+            self.exchange.upstream_sent(0.0)
 
     def abort_upstream(self) -> None:
         if self._upstream is not None:
@@ -128,31 +131,41 @@ class Carrier(Actions):
             self._upstream.resume()
 
     def _leave(self) -> None:
-        """Nothing of the call is left to do."""
-        self._relay.live.discard(self)
-        self.exchange.leave()
-        self._let_go_of_upstream()
-
-    def _let_go_of_upstream(self) -> None:
-        """An upstream that said its last word may still hold the connection; it gets a moment to end the answer, so that the
-        connection can be used again.
+        """Nothing of the call is left to do. An upstream that said its last word may still hold the connection; it gets a moment
+        to end the answer, so that the connection can be used again.
         """
-        upstream, self._upstream = self._upstream, None
+        relay, upstream = self._relay, self._upstream
+        relay.live.discard(self)
+        self.exchange.leave()
         if upstream is not None:
+            self._upstream = None
             upstream.resume()
-            self._relay.loop.call_later(_LAST_WORD, upstream.abort)
+            relay.loop.call_later(_LAST_WORD, upstream.abort)
 
     # --- what the upstream answers
 
     def upstream_sent(self) -> None:
-        # Sent before `send` returned: on a connection that was at hand, so nothing was waited for.
         self.exchange.upstream_sent(self._upstream.waited() if self._upstream else 0.0)
 
     def upstream_head(self, status: int, headers: Headers) -> None:
         self.tell(self.exchange.upstream_head, status, headers)
 
+    # These two without `tell`: what a stream is made of, and an ordinary answer.
+
     def upstream_bytes(self, data: bytes) -> None:
-        self.tell(self.exchange.upstream_bytes, data)
+        try:
+            self.exchange.upstream_bytes(data)
+        except Exception:
+            logger.exception(_BROKE, extra=self.exchange.named)
+            self.broke()
+
+    def upstream_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        self._upstream = None
+        try:
+            self.exchange.upstream_answer(status, headers, body)
+        except Exception:
+            logger.exception(_BROKE, extra=self.exchange.named)
+            self.broke()
 
     def upstream_end(self) -> None:
         self._upstream = None

@@ -1,12 +1,16 @@
-"""Bodies of a call whose key and tenant both asked for them to be kept: bounded, sealed before they reach the journal."""
+"""What is kept of a call beside its figures, sealed before it reaches the journal: its bodies, bounded, if key and tenant both
+asked for that; its answer, if it had an Idempotency-Key.
+"""
 
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
+from gateway.relay.ordering import Order
 from tenants import sealing
 from tenants.sealing import Place, Secret
+from usage.idempotency import Fresh, Keepsake
 
 #: Bytes kept of each side.
 MAX_KEPT: Final = 256 * 1024
@@ -48,3 +52,36 @@ class Capture:
         return sealing.seal(
             key, version, place(self._tenant_id, request_id), msgspec.msgpack.encode(bodies)
         )
+
+
+class Keeping:
+    """Of one call that somebody wants the answer of beside its caller: the log, or whoever repeats the call."""
+
+    __slots__ = ("_capture", "_keepsake")
+
+    def __init__(self, capture: Capture | None, keepsake: Keepsake | None) -> None:
+        self._capture = capture
+        self._keepsake = keepsake
+
+    def add(self, data: bytes) -> None:
+        if self._capture is not None:
+            self._capture.add(data)
+        if self._keepsake is not None:
+            self._keepsake.add(data)
+
+    def content(self, request_id: UUID) -> bytes | None:
+        """The bodies, for the log."""
+        return None if self._capture is None else self._capture.sealed(request_id)
+
+    def replay(self, status: int, content_type: bytes) -> bytes | None:
+        """The whole answer, for repetitions."""
+        return None if self._keepsake is None else self._keepsake.sealed(status, content_type)
+
+
+def keeping(order: Order, claim: Fresh | None) -> Keeping | None:
+    """None for most calls."""
+    key = order.known.content_key
+    if key is None and claim is None:
+        return None
+    capture = Capture(key, order.known.identity.tenant_id, order.body) if key else None
+    return Keeping(capture, Keepsake(claim) if claim else None)

@@ -4,26 +4,27 @@ Every way out of here goes through `_settle`, once, and it is synchronous: nothi
 connection can come between what was used and the record of it.
 """
 
-import contextlib
 from typing import Final, cast
+from uuid import UUID
 
-from gateway.relay import answers, errors, ordering, settling, using
-from gateway.relay.content import Capture
+from gateway.relay import answers, content, errors, ordering, using
+from gateway.relay.content import Keeping
 from gateway.relay.errors import Problem
 from gateway.relay.limiting import Limiting, cap_for
 from gateway.relay.ordering import Order
 from gateway.relay.ports import Actions, House, Seat
 from gateway.relay.silent import SilentActions
+from gateway.relay.stopwatch import Stopwatch
 from gateway.relay.unheard import MOST_BYTES
 from gateway.relay.using import Used
 from providers.dialects.base import StreamWatcher
 from providers.routing import Serving
 from providers.sse import EventTooLarge
-from providers.types import Headers, UpstreamFailure, UpstreamRequest
+from providers.types import Headers, UpstreamFailure, UpstreamRequest, Usage
 from tenants.sealing import Secret
 from usage.hands import Lease
-from usage.idempotency import Fresh, Keepsake
-from usage.records import AttemptOutcome, AttemptStarted
+from usage.idempotency import Fresh
+from usage.records import AttemptOutcome, AttemptStarted, Settlement
 from usage.wants import Refused
 
 #: Bytes of an answer that is not a stream; an upstream that sends more is cut off.
@@ -43,21 +44,16 @@ class Dispatch:
         "_admitted",
         "_answer",
         "_asking",
-        "_attempt_began",
         "_attempts",
-        "_capture",
-        "_first_byte_at",
-        "_head_at",
         "_house",
         "_intent",
-        "_keepsake",
+        "_keeping",
         "_limiting",
         "_order",
-        "_overhead",
-        "_price",
         "_ready",
+        "_reported",
         "_seat",
-        "_secret",
+        "_secrets",
         "_sent",
         "_serving",
         "_started",
@@ -66,6 +62,7 @@ class Dispatch:
         "_told",
         "_tries",
         "_unheard_bytes",
+        "_watch",
         "_watcher",
     )
 
@@ -78,36 +75,34 @@ class Dispatch:
         seat: Seat,
         claim: Fresh | None = None,
     ) -> None:
-        self._keepsake = Keepsake(claim) if claim else None
         self._actions = actions
         self._house = house
         self._order = order
         self._seat = seat
         self._limiting = limiting
-        self._price = limiting.price
         #: The first try's request, which the journal has.
         self._ready: UpstreamRequest | None = None
         #: Providers whose limits the call has taken from; and what the last try came to while the next one's are asked.
-        self._admitted = {limiting.targets[0].upstream.id}
+        self._admitted: tuple[UUID, ...] = (limiting.targets[0].upstream.id,)
         self._asking: Problem | None = None
-        claimed = self._keepsake.claim if self._keepsake else None
-        self._intent = ordering.intent(order, limiting.bound, seat.lease, claimed)
-        key = order.known.content_key
-        self._capture = Capture(key, order.known.identity.tenant_id, order.body) if key else None
+        self._intent = ordering.intent(
+            order, limiting.bound, seat.lease, claim.id if claim else None
+        )
+        self._keeping = content.keeping(order, claim)
+        self._watch = Stopwatch(house.clock, order.head.began, order.read_at)
         self._attempts: list[AttemptOutcome] = []
         self._tries = 0
         self._sent = False
         self._serving: Serving | None = None
-        self._secret: Secret | None = None
-        self._attempt_began = 0.0
+        #: What must not be in anything that an upstream says.
+        self._secrets: list[Secret] = []
         self._status = 0
         self._told = answers.NOTHING_TOLD
         self._answer = bytearray()
         self._watcher: StreamWatcher | None = None
+        #: What a whole answer says that it used.
+        self._reported: Usage | None = None
         self._started = False
-        self._first_byte_at: float | None = None
-        self._overhead: float | None = None
-        self._head_at: float | None = None
         self._targets = limiting.targets
         #: Bytes that came after the caller had left; None while somebody hears us.
         self._unheard_bytes: int | None = None
@@ -121,15 +116,16 @@ class Dispatch:
         """
         serving, ready = self._targets[0], None
         if not self._house.commits:
-            # One that cannot be made is left to `send`, which finds out why.
-            with contextlib.suppress(*errors.REFUSALS):
+            try:
                 ready = self._translate(serving, 1)
+            except errors.REFUSALS:
+                ready = None  # left to `send`, which finds out why
         self._actions.append(self._intent, self._attempt(serving, 1) if ready else None)
         self._ready = ready
 
     def _attempt(self, serving: Serving, n: int) -> AttemptStarted:
         now = self._house.clock.unix_us()
-        return ordering.attempt(self._intent, serving, n, now, self._price)
+        return ordering.attempt(self._intent, serving, n, now, self._limiting.price)
 
     # -------------------------------------------------------------------------------------------- 8 translate, 9 send
 
@@ -163,8 +159,7 @@ class Dispatch:
     def _begin_try(self, serving: Serving, n: int, request: UpstreamRequest) -> None:
         """It is written down."""
         self._serving, self._tries, self._sent = serving, n, False
-        self._head_at = None
-        self._attempt_began = self._house.clock.monotonic()
+        self._watch.tries()
         self._actions.connect(serving.upstream, request)
 
     def _is_admitted(self, serving: Serving, problem: Problem) -> bool:
@@ -195,7 +190,7 @@ class Dispatch:
             return
         if self._seat.lease is not None:
             self._seat.lease.absorb(outcome)
-        self._admitted.add(serving.upstream.id)
+        self._admitted += (serving.upstream.id,)
         self._try_next(problem)
 
     def _skip(self, serving: Serving, problem: Problem) -> None:
@@ -209,51 +204,75 @@ class Dispatch:
         return self._tries < len(self._targets) and self._unheard_bytes is None
 
     def _translate(self, serving: Serving, n: int) -> UpstreamRequest:
-        self._secret = serving.upstream.open_credential()
+        house, asked = self._house, self._order.head.asked
+        letter = house.letters.letter(
+            serving, asked.endpoint.operation or "", asked.forwarded, house.clock.monotonic()
+        )
+        self._secrets = [] if letter.secret is None else [letter.secret]
         cap = cap_for(self._limiting, serving.upstream)
-        return ordering.request(self._order, serving, n, self._secret, cap, self._house.timeouts)
+        return ordering.request(self._order, serving, n, letter, cap)
 
     def upstream_sent(self, waited: float) -> None:
         self._sent = True
-        if self._overhead is None:
-            spent = self._house.clock.monotonic() - self._order.read_at
-            self._overhead = max(0.0, spent - waited)
+        self._watch.sent(waited)
 
     # ------------------------------------------------------------------------------------------------------- 10 return
 
-    def upstream_head(self, status: int, headers: Headers) -> None:
-        now = self._head_at = self._house.clock.monotonic()
-        if status in errors.REFUSED_US and self._serving is not None:
-            self._house.cooling.refused(self._serving.upstream, now)
-        if (status in _TRY_NEXT or status in errors.REFUSED_US) and self._may_try_next():
-            self._actions.abort_upstream()
-            self._end_attempt("upstream_status", status)
-            self._try_next(errors.of_upstream_status(status))
+    def upstream_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer at once."""
+        if not self._hear(status, headers):
             return
+        if self._watcher is not None or self._unheard_bytes is not None:
+            self.upstream_bytes(body)
+            if not self._seat.is_over:
+                self.upstream_end()
+            return
+        if body:
+            self._watch.hears_body()
+        if self._is_too_large(body):
+            self.break_off(errors.UPSTREAM_ERROR, "too_large")
+        else:
+            self._return_whole(body)
+
+    def upstream_head(self, status: int, headers: Headers) -> None:
+        self._hear(status, headers)
+
+    def _hear(self, status: int, headers: Headers) -> bool:
+        """How an upstream begins its answer. False: the next one is tried."""
+        now = self._watch.hears()
+        if status != 200 and self._is_passed_over(status, now):
+            return False
         self._status = status
         self._told = answers.told(headers)
         if self._order.call.stream and self._told.is_event_stream and 200 <= status < 300:
-            dialect = self._order.head.endpoint.dialect
+            dialect = self._order.head.asked.endpoint.dialect
             self._watcher = dialect.StreamReader(self._order.call.wants_usage)
-            self._begin([])
+            self._actions.start(status, self._headers())
+        return True
+
+    def _is_passed_over(self, status: int, now: float) -> bool:
+        if status in errors.REFUSED_US and self._serving is not None:
+            self._house.cooling.refused(self._serving.upstream, now)
+        if status not in _TRY_NEXT and status not in errors.REFUSED_US:
+            return False
+        if not self._may_try_next():
+            return False
+        self._actions.abort_upstream()
+        self._end_attempt("upstream_status", status)
+        self._try_next(errors.of_upstream_status(status))
+        return True
 
     def upstream_bytes(self, data: bytes) -> None:
-        if self._first_byte_at is None:
-            self._first_byte_at = self._house.clock.monotonic()
-        if self._unheard_bytes is not None:
-            self._unheard_bytes += len(data)
-            if self._unheard_bytes > MOST_BYTES:
-                self.give_up()
-                return
-        if self._watcher is not None:
-            self._stream(self._watcher, data)
+        self._watch.hears_body()
+        if self._unheard_bytes is not None and self._is_enough(len(data)):
+            self.give_up()
             return
-        self._answer += data
-        good = 200 <= self._status < 300
-        if len(self._answer) > (MAX_ANSWER if good else _MAX_ERROR_ANSWER):
-            self.break_off(errors.UPSTREAM_ERROR, "too_large")
-
-    def _stream(self, watcher: StreamWatcher, data: bytes) -> None:
+        watcher = self._watcher
+        if watcher is None:
+            self._answer += data
+            if self._is_too_large(self._answer):
+                self.break_off(errors.UPSTREAM_ERROR, "too_large")
+            return
         try:
             out = watcher.feed(data)
         except EventTooLarge:
@@ -262,52 +281,80 @@ class Dispatch:
         if watcher.done:
             self._end_stream(out)
             return
-        self._relay(out)
+        if out:
+            if self._keeping is not None:
+                self._keeping.add(out)
+            self._actions.relay(out)
         if watcher.error is not None:
-            dialect = self._order.head.endpoint.dialect
-            told = dialect.clean_stream_error(watcher.error, self._secrets())
-            self.break_off(errors.UPSTREAM_ERROR, "upstream_error_event", told)
+            self._break_off_with(watcher.error)
+
+    def _is_enough(self, more: int) -> bool:
+        """Of an answer that nobody hears."""
+        self._unheard_bytes = (self._unheard_bytes or 0) + more
+        return self._unheard_bytes > MOST_BYTES
+
+    def _break_off_with(self, error: bytes) -> None:
+        """The upstream itself said in its stream that it failed."""
+        dialect = self._order.head.asked.endpoint.dialect
+        told = dialect.clean_stream_error(error, self._secrets)
+        self.break_off(errors.UPSTREAM_ERROR, "upstream_error_event", told)
+
+    def _is_too_large(self, answer: bytes | bytearray) -> bool:
+        good = 200 <= self._status < 300
+        return len(answer) > (MAX_ANSWER if good else _MAX_ERROR_ANSWER)
 
     def _end_stream(self, out: bytes) -> None:
         """Relay the last of a stream, its own end mark. Clients stop reading there, so it is settled before that leaves us."""
-        self._keep(out)
+        if self._keeping is not None:
+            self._keeping.add(out)
         self._end_attempt("ok", self._status)
         self._settle(self._status, None)
         self._actions.relay(out)
         self._actions.finish()
 
     def upstream_end(self) -> None:
-        self._head_at = self._house.clock.monotonic()
+        self._watch.hears()
         watcher = self._watcher
         if watcher is None:
-            self._return_whole()
+            self._return_whole(bytes(self._answer))
             return
         rest = watcher.finish()
         if watcher.done:
             self._end_stream(rest)
             return
         # A stream that does not end with its own mark was cut, however politely the connection ended.
-        self._relay(rest)
+        if rest:
+            if self._keeping is not None:
+                self._keeping.add(rest)
+            self._actions.relay(rest)
         self.break_off(errors.UPSTREAM_ERROR, "closed")
 
-    def _return_whole(self) -> None:
-        status, body = self._status, bytes(self._answer)
+    def _return_whole(self, body: bytes) -> None:
+        status = self._status
         if not 200 <= status < 300:
             self._end_attempt("upstream_status", status)
             self._return_error(status, body)
             return
-        if not self._order.head.endpoint.dialect.is_answer(body):
+        is_answer, self._reported = self._order.head.asked.endpoint.dialect.read_answer(body)
+        if not is_answer:
+            self._reported = None
             self._end_attempt("no_answer", status)
             self._fail(errors.UPSTREAM_ERROR)
             return
         self._end_attempt("ok", status)
-        self._keep(body)
+        if self._keeping is not None:
+            self._keeping.add(body)
         # What it says of itself is not believed: it is an object, and a browser is not to take it for a page.
         self._told = self._told.as_json()
-        cost = self._settle(status, None)
-        self._begin([*answers.cost(cost), answers.length(body)])
-        self._actions.relay(body)
-        self._actions.finish()
+        cost = self._settle(status, None, body)
+        self._answer_with(body, answers.cost(cost))
+
+    def _answer_with(self, body: bytes, extra: Headers) -> None:
+        """The whole of an answer that an upstream gave."""
+        headers = self._headers()
+        headers += extra
+        headers.append(answers.length(body))
+        self._actions.reply(self._status, headers, body)
 
     def _return_error(self, status: int, body: bytes) -> None:
         """An upstream's no: the caller's business with its own status and a cleaned body, or ours."""
@@ -315,20 +362,14 @@ class Dispatch:
             self._fail(errors.of_upstream_status(status))
             return
         order, told = self._order, self._told
-        dialect = order.head.endpoint.dialect
-        cleaned = dialect.clean_error(status, body, told.content_type, self._secrets())
-        self._settle(status, "upstream_error")
+        dialect = order.head.asked.endpoint.dialect
+        cleaned = dialect.clean_error(status, body, told.content_type, self._secrets)
+        self._settle(status, "upstream_error", body)
         extra: Headers = [(b"x-gatehouse-upstream-status", str(status).encode())]
         if told.retry_after:
             extra.append((b"retry-after", told.retry_after))
         self._told = told.as_json()
-        self._begin([*extra, answers.length(cleaned)])
-        self._actions.relay(cleaned)
-        self._actions.finish()
-
-    def _secrets(self) -> list[Secret]:
-        """What must not be in anything that an upstream says."""
-        return [] if self._secret is None else [self._secret]
+        self._answer_with(cleaned, extra)
 
     def upstream_failed(self, failure: UpstreamFailure) -> None:
         problem = errors.of_failure(failure)
@@ -341,23 +382,18 @@ class Dispatch:
         else:
             self._fail(problem)
 
-    def _begin(self, extra: Headers) -> None:
-        """Write the head of an answer that an upstream gave."""
-        overhead = self._overhead = self._overhead_so_far() or 0.0
+    def _headers(self) -> Headers:
+        """The head of an answer that an upstream gave begins with these; from here on the caller sees it."""
         self._started = True
-        headers = [*self._labels(), *answers.passed_on(self._told, overhead), *extra]
-        self._actions.start(self._status, headers)
+        headers = self._labels()
+        headers += answers.passed_on(self._told, self._watch.shows())
+        return headers
 
     def _labels(self) -> Headers:
         labels = answers.labels(self._order.head, self._serving, self._tries, self._seat.lease)
         if self._limiting.is_clamped:
             labels.append((b"x-gatehouse-max-tokens", str(self._limiting.output_cap).encode()))
         return labels
-
-    def _relay(self, out: bytes) -> None:
-        if out:
-            self._keep(out)
-            self._actions.relay(out)
 
     # ---------------------------------------------------------------------------------------- ends, asked for or not
 
@@ -400,101 +436,91 @@ class Dispatch:
             self._fail(problem)
             return
         self._settle(self._status, problem.code)
-        self._actions.relay(event or problem.event(self._order.head.endpoint.dialect))
+        self._actions.relay(event or problem.event(self._order.head.asked.endpoint.dialect))
         self._actions.finish()
 
     def _fail(self, problem: Problem) -> None:
         """The end of a call that has shown the caller nothing yet."""
         labels = self._labels()
         self._settle(problem.status, problem.code)
-        body = problem.body(self._order.head.endpoint.dialect)
+        body = problem.body(self._order.head.asked.endpoint.dialect)
         answers.whole(self._actions, problem.status, [*labels, *problem.headers], body)
 
     # ------------------------------------------------------------------------------------------------------- 11 settle
 
     def _end_attempt(self, outcome: str, status: int | None) -> None:
         """Close the try that is open. Does nothing when none is."""
-        if len(self._attempts) == self._tries:
-            return
-        self._attempts.append(
-            AttemptOutcome(
-                n=self._tries,
-                outcome=outcome,
-                duration_us=self._micros_since(self._attempt_began),
-                status=status,
-                ttfb_us=self._first_byte_after(self._attempt_began),
+        n, watch = self._tries, self._watch
+        if len(self._attempts) < n:
+            self._attempts.append(
+                AttemptOutcome(n, outcome, watch.try_duration(), status, watch.try_ttfb())
             )
-        )
 
-    def _settle(self, status: int, error_code: str | None) -> int | None:
-        """Write the settlement down; the call is over. Gives the cost in nano-USD, None if no price is known."""
+    def _settle(self, status: int, error_code: str | None, answer: bytes = b"") -> int | None:
+        """Write the settlement down; the call is over. Gives the cost in nano-USD, None if no price is known.
+
+        `answer`: the upstream's, where it is whole.
+        """
         if self._unheard_bytes is not None:
             status, error_code = CLIENT_LEFT, "client_gone"
-        came_to = self._used()
-        overhead = self._overhead_so_far()
-        ending = settling.Ending(
+        used = self._used(answer)
+        tariff, intent = self._limiting.tariff, self._intent
+        cost = using.cost_of(used, tariff)
+        watch, kept, replay = self._watch, None, None
+        if self._keeping is not None:
+            kept, replay = self._kept(self._keeping)
+        record = Settlement(
+            month=intent.month,
+            request_id=intent.request_id,
             settled_at=self._house.clock.unix_us(),
             status=status,
             error_code=error_code,
-            usage=came_to.usage,
-            source=came_to.source,
-            overrun=came_to.overrun,
-            duration_us=self._micros_since(self._order.head.began),
-            ttfb_us=self._first_byte_after(self._order.read_at),
-            overhead_us=None if overhead is None else round(overhead * 1_000_000),
-            attempts=self._attempts,
-            content=self._capture.sealed(self._intent.request_id) if self._capture else None,
-            replay=self._answer_for_repetitions(),
+            dispatched="yes" if self._attempts else "no",
+            usage=used.usage,
+            usage_source=used.source,
+            cost_nano_usd=cost,
+            price_id=tariff.tag.id if tariff else None,
+            duration_us=watch.duration(),
+            ttfb_us=watch.ttfb(),
+            overhead_us=watch.overhead(),
+            attempts=list(self._attempts),
+            content=kept,
+            replay=replay,
+            overrun=used.overrun,
         )
-        record = settling.settlement(self._intent, ending, self._price)
+        seat = self._seat
         try:
             self._actions.append(record)
         finally:
-            self._seat.is_over = True
-        if self._seat.lease is not None:
-            used = record.usage
+            seat.is_over = True
+        if seat.lease is not None:
+            usage = used.usage
             served_by = self._serving.upstream.id if self._serving is not None else None
-            self._seat.lease.settle(used.input + used.output, record.cost_nano_usd or 0, served_by)
-        self._house.meters.settled(self._intent.dialect_in, record, self._targets)
-        return record.cost_nano_usd
+            seat.lease.settle(usage.input + usage.output, cost or 0, served_by)
+        self._house.meters.settled(intent.dialect_in, record, self._targets)
+        return cost
 
-    def _keep(self, data: bytes) -> None:
-        if self._capture is not None:
-            self._capture.add(data)
-        if self._keepsake is not None:
-            self._keepsake.add(data)
+    def _kept(self, keeping: Keeping) -> tuple[bytes | None, bytes | None]:
+        """The bodies for the log, and the answer for repetitions, if it is good and whole."""
+        is_good = bool(self._attempts) and self._attempts[-1].outcome == "ok"
+        return (
+            keeping.content(self._intent.request_id),
+            keeping.replay(self._status, self._told.content_type) if is_good else None,
+        )
 
-    def _answer_for_repetitions(self) -> bytes | None:
-        """Of a call with an Idempotency-Key the answer, if it is good and whole."""
-        if self._keepsake is None or not self._attempts or self._attempts[-1].outcome != "ok":
-            return None
-        return self._keepsake.sealed(self._status, self._told.content_type)
-
-    def _used(self) -> Used:
+    def _used(self, answer: bytes) -> Used:
         if not self._attempts:
             return using.NOTHING
-        order = self._order
+        order, bound, watcher = self._order, self._limiting.bound, self._watcher
         seen = using.Seen(
-            endpoint=order.head.endpoint,
-            call=order.call,
-            outcome=self._attempts[-1].outcome,
-            status=self._status,
-            sent=self._sent,
-            answer=bytes(self._answer),
-            watcher=self._watcher,
-            most=(self._limiting.bound.tokens_in, self._limiting.bound.tokens_out),
+            order.head.asked.endpoint,
+            order.call,
+            self._attempts[-1].outcome,
+            self._status,
+            self._sent,
+            answer or bytes(self._answer),
+            watcher,
+            self._reported if watcher is None else watcher.usage,
+            (bound.tokens_in, bound.tokens_out),
         )
         return using.used(seen, self._serving, self._intent.correlation_id)
-
-    def _overhead_so_far(self) -> float | None:
-        """Seconds that were ours: before the request was out, and since there was an answer that the caller has not got."""
-        if self._overhead is None or self._started or self._head_at is None:
-            return self._overhead
-        return self._overhead + self._house.clock.monotonic() - self._head_at
-
-    def _first_byte_after(self, moment: float) -> int | None:
-        at = self._first_byte_at
-        return None if at is None else round((at - moment) * 1_000_000)
-
-    def _micros_since(self, moment: float) -> int:
-        return round((self._house.clock.monotonic() - moment) * 1_000_000)

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from django.conf import settings
 
 from gateway import context
+from gateway.relay.asking import asked
 from gateway.relay.carrier import Carrier
 from gateway.relay.endpoints import Endpoint
 from gateway.relay.relay import Relay
@@ -78,9 +79,8 @@ class Conversation(Carrier):
         watcher: asyncio.Task[None] | None = None
         try:
             headers: Headers = scope["headers"]
-            self.exchange.begin(
-                endpoint, item, headers, _address(scope, headers), _offered_id(headers)
-            )
+            chain = self._relay.house.chain
+            self.exchange.begin(asked(chain, endpoint, item, headers), _address(scope, headers))
             while True:
                 if self._body_limit is not None:
                     limit, self._body_limit = self._body_limit, None
@@ -272,17 +272,10 @@ def _announced(headers: Headers) -> int:
     return 0
 
 
-def _offered_id(headers: Headers) -> str | None:
-    for name, value in headers:
-        if name == b"x-request-id":
-            text = value.decode("latin-1")
-            return text if context.request_id_for(text) == text else None
-    return None
-
-
 def _address(scope: Message, headers: Headers) -> str:
     client = scope.get("client")
     peer = client[0] if client else ""
     if not settings.TRUSTED_PROXIES and ":" not in peer:
         return peer
-    return context.address_behind(peer, headers, settings.TRUSTED_PROXIES)
+    forwarded = context.forwarded_for(headers)
+    return context.client_address(peer, forwarded, settings.TRUSTED_PROXIES)

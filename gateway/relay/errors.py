@@ -12,6 +12,7 @@ from keys.chain import BadCredential, CredentialError, MissingCredential
 from providers.dialects.base import Dialect
 from providers.dialects.body import BadBody, UnusableCredential
 from providers.errors import CredentialUnreadable
+from providers.request_head import Unwritable
 from providers.types import FailureKind, Headers, UpstreamFailure
 from tenants.clock import from_unix_us
 from usage.journal import JournalUnavailable
@@ -229,24 +230,34 @@ def model_not_priced(name: str) -> Problem:
     )
 
 
+_LIMIT_HEADERS: Final = {
+    of: (b"x-ratelimit-limit-" + of, b"x-ratelimit-remaining-" + of, b"x-ratelimit-reset-" + of)
+    for of in (b"requests", b"tokens")
+}
+
+
 def limit_headers(
     limit: int, remaining: int, reset_seconds: float, of: bytes = b"requests"
 ) -> Headers:
+    limit_name, remaining_name, reset_name = _LIMIT_HEADERS[of]
     return [
-        (b"x-ratelimit-limit-" + of, str(limit).encode()),
-        (b"x-ratelimit-remaining-" + of, str(remaining).encode()),
-        (b"x-ratelimit-reset-" + of, duration_text(reset_seconds)),
+        (limit_name, b"%d" % limit),
+        (remaining_name, b"%d" % remaining),
+        (reset_name, duration_text(reset_seconds)),
     ]
 
 
 def duration_text(seconds: float) -> bytes:
     """OpenAI's way of writing a duration: `6m0s`, `1.5s`, `20ms`."""
-    seconds = round(seconds, 3)
-    if seconds < 1:
-        return f"{max(0, round(seconds * 1000))}ms".encode()
-    minutes, rest = divmod(seconds, 60)
-    tail = f"{rest:.3f}".rstrip("0").rstrip(".") + "s"
-    return (f"{int(minutes)}m{tail}" if minutes else tail).encode()
+    millis = round(seconds * 1000)
+    if millis < 1000:
+        return b"%dms" % max(0, millis)
+    minutes, millis = divmod(millis, 60_000)
+    whole, rest = divmod(millis, 1000)
+    tail = b"%d.%03d" % (whole, rest) if rest else b"%d" % whole
+    if rest:
+        tail = tail.rstrip(b"0")
+    return b"%dm%bs" % (minutes, tail) if minutes else tail + b"s"
 
 
 _TIMEOUTS: Final = frozenset(
@@ -290,6 +301,7 @@ _BORDER: Final[dict[type[Exception], Callable[..., Problem]]] = {
     JournalUnavailable: lambda fault: NO_LEDGER,
     CredentialUnreadable: lambda fault: UNREADABLE,
     UnusableCredential: lambda fault: UNREADABLE,
+    Unwritable: lambda fault: UPSTREAM_ERROR,
     Refusal: lambda fault: fault.problem,
 }
 #: Everything that a step may raise to say no; anything else is a fault of ours.

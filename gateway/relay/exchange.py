@@ -21,20 +21,17 @@ Time limits of the upstream's side are the transport's, which reports them as fa
 from collections.abc import Sequence
 
 from gateway.metrics import planes
-from gateway.relay import answers, errors, explain, once, reasons
+from gateway.relay import answers, errors, explain, lanes, once, reasons
+from gateway.relay.asking import Asked
 from gateway.relay.claims import Unclaimable
 from gateway.relay.dispatch import CLIENT_LEFT, Dispatch
-from gateway.relay.endpoints import Endpoint
 from gateway.relay.errors import Problem, Refusal
 from gateway.relay.ids import new_id
 from gateway.relay.limiting import Limiting
 from gateway.relay.ordering import Order
 from gateway.relay.ports import Actions, Head, House, Seat
-from gateway.snapshot import Found, Known, Unknown, Unlookable
-from keys.chain import CredentialError
-from providers import routing
+from gateway.snapshot import Found, Known, Unlookable
 from providers.dialects.base import CallBody
-from providers.routing import Plan
 from providers.types import Headers, UpstreamFailure
 from tenants.clock import month_of
 from usage.hands import Lease
@@ -61,7 +58,6 @@ class Exchange:
         "_looked",
         "_order",
         "_seat",
-        "fingerprint",
         "known",
     )
 
@@ -78,7 +74,6 @@ class Exchange:
         #: A dry run: told what would become of it, and nothing else (explain.py).
         self._is_dry = False
         self.known: Known | None = None
-        self.fingerprint = b""
         self._claim: Fresh | None = None
 
     @property
@@ -97,86 +92,69 @@ class Exchange:
 
     # ------------------------------------------------------------------------------------------------ 1 admit, 2 identify
 
-    def begin(
-        self,
-        endpoint: Endpoint,
-        item: str,
-        headers: Headers,
-        address: str,
-        correlation_id: str | None,
-    ) -> None:
+    def begin(self, asked: Asked, address: str) -> None:
         """A request's head has come."""
         house = self._house
-        received_at = house.clock.unix_us()
+        clock = house.clock
+        received_at = clock.unix_us()
         request_id = new_id(received_at)
         self._head = Head(
-            endpoint=endpoint,
-            item=item,
-            headers=headers,
-            address=address,
-            request_id=request_id,
-            correlation_id=correlation_id or request_id.hex,
-            received_at=received_at,
-            began=house.clock.monotonic(),
+            asked,
+            address,
+            request_id,
+            asked.offered_id or f"{request_id.int:032x}",
+            received_at,
+            clock.monotonic(),
         )
         if house.slots.free <= 0:
             self._count(errors.OVERLOADED.status)
             answers.problem(self._actions, self._head, errors.OVERLOADED)
             return
         self._seat = Seat(house.slots)
-        try:
-            self.fingerprint = house.chain.lookup_value(headers)
-        except CredentialError as fault:
-            self._refuse(errors.of(fault))
+        if asked.unknown is not None:
+            self._refuse(asked.unknown)
             return
-        self._actions.lookup(self.fingerprint)
+        self._actions.lookup(asked.fingerprint)
 
     def identified(self, found: Found) -> None:
         """The look-up has an answer."""
-        if self.is_over:
+        if self._seat is None or self._seat.is_over:
             return
+        asked = self._head.asked
         try:
             known = self.known = self._accepted(found)
-            if self._head.endpoint.operation is None:
+            if asked.endpoint.operation is None:
                 self._list_models(known)
                 return
-            self._check_media()
         except errors.REFUSALS as fault:
             self._refuse(errors.of(fault))
             return
+        if asked.unfit is not None:
+            self._refuse(asked.unfit)
+            return
+        self._is_dry = asked.is_dry
         self._actions.read_body(self._house.max_body)
 
+    @property
+    def fingerprint(self) -> bytes:
+        """What the caller was looked up by."""
+        return self._head.asked.fingerprint
+
     def _accepted(self, found: Found) -> Known:
-        if isinstance(found, Unlookable):
+        if isinstance(found, Known):
+            until = found.identity.valid_until
+            if until is None or until > self._head.received_at:
+                return found
+        elif isinstance(found, Unlookable):
             raise Refusal(errors.NOT_READY)
-        if isinstance(found, Unknown) or self._has_ended(found):
-            raise Refusal(errors.INVALID_KEY)
-        return found
-
-    def _has_ended(self, known: Known) -> bool:
-        until = known.identity.valid_until
-        return until is not None and until <= self._head.received_at
-
-    def _check_media(self) -> None:
-        for name, value in self._head.headers:
-            if (
-                name == b"content-type"
-                and value != b"application/json"
-                and _media_type(value) != b"application/json"
-            ):
-                raise Refusal(errors.unsupported_media("The body must be application/json."))
-            if name == b"content-encoding" and value.strip().lower() != b"identity":
-                raise Refusal(errors.unsupported_media("A compressed body is not accepted."))
-            if name == explain.HEADER:
-                explain.check(value)
-                self._is_dry = True
+        raise Refusal(errors.INVALID_KEY)
 
     def _list_models(self, known: Known) -> None:
         self._authorise_caller(known)
         head = self._head
-        body = answers.models(head.endpoint.dialect, known, head.item)
+        body = answers.models(head.asked.endpoint.dialect, known, head.asked.item)
         if body is None:
-            raise Refusal(errors.model_not_found(head.item))
+            raise Refusal(errors.model_not_found(head.asked.item))
         self._end()
         self._count(200)
         answers.whole(self._actions, 200, answers.labels(head), body)
@@ -193,21 +171,20 @@ class Exchange:
 
     def received(self, body: bytes) -> None:
         """The whole body is here."""
-        known, endpoint = self.known, self._head.endpoint
+        known, asked = self.known, self._head.asked
+        endpoint = asked.endpoint
         if self.is_over or known is None or endpoint.operation is None:
             return
         read_at = self._house.clock.monotonic()
         try:
-            call = self._call = endpoint.dialect.read_request(
-                body, endpoint.operation, self._head.item
-            )
-            self._authorise(known, call.model)
-            plan = self._route(known, call.model)
-            wish = once.wish_of(self._head, known, body)
+            call = self._call = endpoint.dialect.read_request(body, endpoint.operation, asked.item)
+            self._authorise_caller(known)
+            found = lanes.lane(known, endpoint.capability, call.model)
+            self._order = Order(self._head, known, call, found, body, read_at)
+            wish = once.wish_of(self._head, known, body) if asked.once else None
         except errors.REFUSALS as fault:
             self._refuse(errors.of(fault))
             return
-        self._order = Order(self._head, known, call, plan, body, read_at)
         if wish is None or self._is_dry:
             self._take(known)
         else:
@@ -239,8 +216,8 @@ class Exchange:
         order = self._order
         if order is None:
             return
-        targets = self._house.cooling.ordered(order.plan.targets, order.read_at)
-        limiting = self._limiting = Limiting(order.head, known, order.call, order.plan, targets)
+        targets = self._house.cooling.ordered(order.lane.targets, order.read_at)
+        limiting = self._limiting = Limiting(order.head, known, order.call, order.lane, targets)
         try:
             want = limiting.want()
         except Refusal as fault:
@@ -265,27 +242,8 @@ class Exchange:
     def _authorise_caller(self, known: Known) -> None:
         if "inference" not in known.identity.scopes:
             raise Refusal(errors.NO_SCOPE)
-        if not known.identity.may_call_from(self._head.address):
+        if known.identity.allowed_networks and not known.identity.may_call_from(self._head.address):
             raise Refusal(errors.BAD_ADDRESS)
-
-    def _authorise(self, known: Known, model: str) -> None:
-        self._authorise_caller(known)
-        capability = self._head.endpoint.capability
-        if not known.identity.may_use_model(model) or not known.identity.may_use_capability(
-            capability
-        ):
-            raise Refusal(errors.model_not_allowed(model))
-
-    def _route(self, known: Known, model: str) -> Plan:
-        plan = routing.plan(model, known.shared, known.own)
-        if plan is None:
-            raise Refusal(errors.model_not_found(model))
-        wanted = self._head.endpoint.capability
-        if plan.route.capability not in {"", wanted}:
-            raise Refusal(errors.wrong_capability(model, plan.route.capability, wanted))
-        if not plan.targets:
-            raise Refusal(errors.NOT_SERVED)
-        return plan
 
     def taken(self, outcome: Lease | Refused) -> None:
         """The limits have an answer: for the call, or for going on to another provider."""
@@ -346,8 +304,15 @@ class Exchange:
             self._dispatch.upstream_head(status, headers)
 
     def upstream_bytes(self, data: bytes) -> None:
-        if self._dispatch is not None and not self.is_over:
-            self._dispatch.upstream_bytes(data)
+        dispatch, seat = self._dispatch, self._seat
+        if dispatch is not None and seat is not None and not seat.is_over:
+            dispatch.upstream_bytes(data)
+
+    def upstream_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """All of it at once."""
+        dispatch, seat = self._dispatch, self._seat
+        if dispatch is not None and seat is not None and not seat.is_over:
+            dispatch.upstream_answer(status, headers, body)
 
     def upstream_end(self) -> None:
         if self._dispatch is not None and not self.is_over:
@@ -420,7 +385,7 @@ class Exchange:
         self._end()
         self._count(200)
         taken = reasons.told_by(self._limited) if self._limited else self._looked
-        plan = order.plan if order is not None else None
+        plan = order.lane.plan if order is not None else None
         run = explain.Run(self._head, known, self._call, plan, self._limiting, taken, problem)
         explain.answer(self._actions, run)
 
@@ -434,8 +399,8 @@ class Exchange:
             correlation_id=head.correlation_id,
             received_at=head.received_at,
             caller=known.caller,
-            model=call.model if call else head.item[:256],
-            dialect_in=head.endpoint.dialect.NAME,
+            model=call.model if call else head.asked.item[:256],
+            dialect_in=head.asked.endpoint.dialect.NAME,
             stream=call.stream if call else False,
             status=status,
             error_code=code,
@@ -453,19 +418,16 @@ class Exchange:
 
     def _why(self, known: Known) -> Why:
         """What this call was asked so far."""
-        targets = self._order.plan.targets if self._order is not None else ()
-        taken = reasons.told_by(self._limited)
-        return reasons.why(known, targets, taken, was_read=self._call is not None)
+        lists = reasons.lists(known.identity)
+        checked = lists if self._call is None else lists + reasons.READ
+        candidates = self._order.lane.candidates if self._order is not None else ()
+        return reasons.why(checked, candidates, reasons.told_by(self._limited))
 
     def _count(self, status: int) -> None:
         """One request, answered without a call to settle; those that have one are counted there."""
-        self._house.meters.answered(planes.DATA, self._head.endpoint.dialect.NAME, status)
+        self._house.meters.answered(planes.DATA, self._head.asked.endpoint.dialect.NAME, status)
 
     def _end(self) -> None:
         """Settled or refused: from here on events do nothing."""
         if self._seat is not None:
             self._seat.is_over = True
-
-
-def _media_type(value: bytes) -> bytes:
-    return value.split(b";", 1)[0].strip().lower()

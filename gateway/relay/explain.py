@@ -4,30 +4,19 @@ limits to see what is left of them goes back before the answer.
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from gateway import why
 from gateway.api.bodies.calls import reasons_body
 from gateway.api.bodies.common import usd
 from gateway.relay import answers, reasons
-from gateway.relay.errors import Problem, Refusal
+from gateway.relay.errors import Problem
 from gateway.relay.limiting import Limiting
 from gateway.relay.ports import Actions, Head
 from gateway.snapshot import Known
 from providers.dialects.base import CallBody
 from providers.routing import Plan
 from usage.records import Taken
-
-HEADER: Final = b"x-gatehouse-explain"
-_DRY_RUN: Final = b"dry-run"
-
-
-def check(value: bytes) -> None:
-    """Raises `Refusal` for what the header cannot say."""
-    if value.strip().lower() != _DRY_RUN:
-        raise Refusal(
-            Problem(400, "invalid_request", "x-gatehouse-explain must be dry-run.", HEADER.decode())
-        )
 
 
 class Run(NamedTuple):
@@ -51,7 +40,9 @@ def answer(actions: Actions, run: Run) -> None:
 def _card(run: Run) -> dict[str, Any]:
     call, problem, caller = run.call, run.problem, run.known.caller
     targets = run.limiting.targets if run.limiting else run.plan.targets if run.plan else ()
-    found = reasons.why(run.known, targets, run.taken or (), was_read=call is not None)
+    lists = reasons.lists(run.known.identity)
+    checked = lists if call is None else lists + reasons.READ
+    found = reasons.why(checked, reasons.names(targets), run.taken or ())
     price = run.limiting.price if run.limiting else None
     checks = why.checks_of(found, "" if problem is None else problem.code)
     return {
@@ -65,7 +56,7 @@ def _card(run: Run) -> dict[str, Any]:
         "key_prefix": caller.key_prefix,
         "team": caller.team or None,
         "model": call.model if call is not None else None,
-        "dialect_in": run.head.endpoint.dialect.NAME,
+        "dialect_in": run.head.asked.endpoint.dialect.NAME,
         "stream": call.stream if call is not None else None,
         "status": None if problem is None else problem.status,
         "error_code": None if problem is None else problem.code,

@@ -15,6 +15,8 @@ _MILLIS: Final = (1 << 48) - 1
 _RANDOM: Final = (0x0FFF << 64) | (0x3FFF << 48) | _MILLIS
 _SET: Final = (7 << 76) | (0x8000 << 48)
 
+_UNKNOWN: Final = SafeUUID.unknown
+
 _left: list[int] = []
 
 
@@ -27,7 +29,7 @@ def new_id(unix_us: int) -> UUID:
     # A UUID refuses to be set; its own constructor goes the same way.
     millis = (unix_us // 1000 & _MILLIS) << 80
     object.__setattr__(made, "int", _left.pop() & _RANDOM | millis | _SET)
-    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    object.__setattr__(made, "is_safe", _UNKNOWN)
     return made
 
 

@@ -1,22 +1,23 @@
 """Step 6: what a call asks of its limits, and what can still be done when they say no.
 
 A provider that allows nothing more is passed over for the next target's; a budget that does not buy the whole call may buy a
-shorter one, if its owner asked for that. Pure, but for a small cache.
+shorter one, if its owner asked for that. Pure.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
-from gateway.relay import errors
+import msgspec
+
+from gateway.relay import errors, lanes
 from gateway.relay.errors import Problem, Refusal
+from gateway.relay.lanes import Lane
 from gateway.relay.ports import Head
 from gateway.snapshot import Known
 from providers.dialects.base import CallBody, OutputCap
-from providers.routing import Plan, Route, Serving, Upstream
+from providers.routing import Serving, Upstream
 from providers.types import PriceTag
-from tenants.limits import LimitSet
-from usage import pricing
 from usage.levels import Level
 from usage.wants import Refused, Want
 
@@ -28,10 +29,9 @@ _UNKNOWN_WINDOW: Final = 131_072
 _MOST_TOKENS: Final = 10**9
 #: Times that a cap is lowered for one call: somebody else may take what was left meanwhile.
 _CLAMPS: Final = 3
-_MAX_CACHED: Final = 4096
 
 
-class Bound(NamedTuple):
+class Bound(msgspec.Struct, frozen=True, gc=False):
     """What a call can use at most. Tokens 0: nothing bounds them. `cap`: to be set upstream; None: the caller's is as it is."""
 
     tokens_in: int
@@ -52,55 +52,60 @@ class Limiting:
         "_cap",
         "_clamps",
         "_head",
-        "_is_budgeted",
         "_known",
-        "_plan",
+        "_lane",
+        "_levels",
         "_refusing",
-        "_want",
         "bound",
         "is_clamped",
-        "price",
         "targets",
+        "tariff",
     )
 
     def __init__(
-        self, head: Head, known: Known, call: CallBody, plan: Plan, targets: tuple[Serving, ...]
+        self, head: Head, known: Known, call: CallBody, lane: Lane, targets: tuple[Serving, ...]
     ) -> None:
         self._head = head
         self._known = known
         self._call = call
-        self._plan = plan
+        self._lane = lane
         self.targets = targets
-        self.price: PriceTag | None = plan.route.price_at(head.received_at)
+        self.tariff = lane.tariff_at(head.received_at)
         self._clamps = 0
         #: Providers that have said no.
-        self._refusing: set[object] = set()
+        self._refusing: tuple[UUID, ...] = ()
         self.is_clamped = False
-        levels = [*known.levels, *_levels(plan.route, targets[0].upstream)]
-        others = [level for target in targets[1:] for level in _levels(plan.route, target.upstream)]
-        self._is_budgeted = any(_has_budget(level) for level in (*levels, *others))
+        self._levels = (
+            lane.levels
+            if targets is lane.targets
+            else lanes.levels_with(known, lane.route, targets[0].upstream)
+        )
         self._cap: int | None = None
-        if self._is_budgeted and not call.output_cap and call.capability != "embedding":
-            self._cap = plan.route.max_output_tokens or DEFAULT_CAP
+        if lane.is_budgeted and not call.output_cap and call.capability != "embedding":
+            self._cap = lane.route.max_output_tokens or DEFAULT_CAP
         self.bound = self._bound()
-        self._want = self._wanted(tuple(levels))
 
     @property
     def output_cap(self) -> int | None:
         """What has to be set in the request upstream; None: nothing."""
         return self._cap
 
+    @property
+    def price(self) -> PriceTag | None:
+        return None if self.tariff is None else self.tariff.tag
+
     def want(self) -> Want:
         """Raises `Refusal` when money is limited and nobody knows what the call costs."""
-        self._check_priced(self._want.levels)
-        return self._want
+        if self.tariff is None:
+            self._check_priced(self._levels)
+        return self._wanted(self._levels)
 
     def want_of(self, serving: Serving) -> Want | None:
         """What the provider of a later target limits; None for nothing. Raises `Refusal`."""
         first = self.targets[0].upstream
         levels = tuple(
             level
-            for level in _levels(self._plan.route, serving.upstream)
+            for level in lanes.levels_of(self._lane.route, serving.upstream)
             if level.kind == "provider" and serving.upstream.id != first.id
         )
         self._check_priced(levels)
@@ -118,61 +123,63 @@ class Limiting:
             self.is_clamped = True
             self._cap = fitting
             self.bound = self._bound()
-            self._want = self._wanted(self._want.levels)
-            return self._want
+            return self._wanted(self._levels)
         return errors.of_limit(refused, fitting)
 
     def _without_provider(self) -> Want | None:
         """The next target whose provider has not said no comes first; the others follow in their order."""
-        self._refusing.add(self.targets[0].upstream.id)
+        self._refusing += (self.targets[0].upstream.id,)
+        route = self._lane.route
         for place, target in enumerate(self.targets):
-            own = _levels(self._plan.route, target.upstream)
-            if target.upstream.id not in self._refusing and self._is_payable(own):
+            upstream = target.upstream
+            if upstream.id not in self._refusing and self._is_payable(
+                lanes.levels_of(route, upstream)
+            ):
                 rest = self.targets[:place] + self.targets[place + 1 :]
                 self.targets = (target, *rest)
-                self._want = self._wanted((*self._known.levels, *own))
-                return self._want
+                self._levels = lanes.levels_with(self._known, route, upstream)
+                return self._wanted(self._levels)
         return None
 
     # --- bounds ---
 
     def _wanted(self, levels: tuple[Level, ...]) -> Want:
-        call = self._call
+        call, bound = self._call, self.bound
         return Want(
             levels,
             self._head.received_at,
             call.prompt_estimate + call.n * (call.output_cap or 0),
-            self.bound.tokens,
-            self.bound.nano_usd,
+            bound.tokens_in + bound.tokens_out,
+            bound.nano_usd,
         )
 
     def _bound(self) -> Bound:
-        call, route = self._call, self._plan.route
-        window = route.context_window
-        if not call.text_only and (window is not None or self._is_budgeted):
-            tokens_in = window or max(call.size, _UNKNOWN_WINDOW)
-        elif window is not None and call.capability == "chat":
-            tokens_in = min(call.size, window)
+        call, route = self._call, self._lane.route
+        size, window = call.size, route.context_window
+        if window is None:
+            # Text may be many prompts, each with the window for itself.
+            is_known = call.text_only or not self._lane.is_budgeted
+            tokens_in = size if is_known else max(size, _UNKNOWN_WINDOW)
+        elif not call.text_only:
+            tokens_in = window
         else:
-            tokens_in = call.size  # may be many prompts or texts, each with the window for itself
+            tokens_in = min(size, window) if call.capability == "chat" else size
         cap = self._cap or call.output_cap or route.max_output_tokens or 0
         tokens_out = 0 if call.capability == "embedding" else call.n * cap
         tokens_in, tokens_out = min(tokens_in, _MOST_TOKENS), min(tokens_out, _MOST_TOKENS)
-        nano_usd = pricing.bound(tokens_in, tokens_out, self.price) if self.price else 0
+        nano_usd = self.tariff.bound(tokens_in, tokens_out) if self.tariff else 0
         return Bound(tokens_in, tokens_out, nano_usd, self._cap)
 
     def _is_payable(self, levels: Sequence[Level]) -> bool:
         """Whether money is not limited, or it is known what the call costs."""
-        return self.price is not None or not any(_has_money(level) for level in levels)
+        return self.tariff is not None or not lanes.limits_money(levels)
 
     def _check_priced(self, levels: Sequence[Level]) -> None:
         if not self._is_payable(levels):
             raise Refusal(errors.model_not_priced(self._call.model))
 
     def _may_clamp(self, refused: Refused) -> bool:
-        return any(
-            level.limits.clamps for level in self._want.levels if level.kind == refused.level
-        )
+        return any(level.limits.clamps for level in self._levels if level.kind == refused.level)
 
     def _fitting(self, refused: Refused) -> int:
         """The output cap with which the call would fit what is left of the budget; 0: none."""
@@ -182,12 +189,12 @@ class Limiting:
         highest = self.bound.tokens_out // max(1, call.n)
         if refused.unit == "tokens":
             return max(0, min(highest, (refused.remaining - self.bound.tokens_in) // call.n))
-        if self.price is None:
+        if self.tariff is None:
             return 0
         lowest = 0
         while lowest < highest:
             middle = (lowest + highest + 1) // 2
-            cost = pricing.bound(self.bound.tokens_in, call.n * middle, self.price)
+            cost = self.tariff.bound(self.bound.tokens_in, call.n * middle)
             lowest, highest = (
                 (middle, highest) if cost <= refused.remaining else (lowest, middle - 1)
             )
@@ -198,45 +205,3 @@ def cap_for(limiting: Limiting, upstream: Upstream) -> OutputCap | None:
     """The output cap as a provider has to be told."""
     cap = limiting.output_cap
     return None if cap is None else OutputCap(upstream.cap_member, cap)
-
-
-def _has_budget(level: Level) -> bool:
-    return level.is_prepaid or bool(level.limits.budgets)
-
-
-def _has_money(level: Level) -> bool:
-    return level.is_prepaid or any(budget.unit == "nano_usd" for budget in level.limits.budgets)
-
-
-class _Found(NamedTuple):
-    own: LimitSet
-    its: LimitSet
-    ids: tuple[UUID | None, UUID]
-    levels: tuple[Level, ...]
-
-
-_found: dict[tuple[int, int], _Found] = {}
-
-
-def _levels(route: Route, upstream: Upstream) -> tuple[Level, ...]:
-    """The model's and the provider's level, if they limit anything. A model's own requests, and its own daily limit, stand in
-    place of its provider's.
-    """
-    own, its = route.limits, upstream.limits
-    ids = (route.id, upstream.id)
-    key = (id(own), id(its))
-    found = _found.get(key)
-    if found is not None and found.own is own and found.its is its and found.ids == ids:
-        return found.levels
-    if own.rates:
-        its = its._replace(rates=(), burst=None)
-    if own.daily is not None:
-        its = its._replace(daily=None)
-    levels = [Level("provider", upstream.id, its)]
-    if route.id is not None:
-        levels.insert(0, Level("model", route.id, own))
-    kept = tuple(level for level in levels if level.limits_anything)
-    if len(_found) >= _MAX_CACHED:
-        _found.clear()
-    _found[key] = _Found(own, upstream.limits, ids, kept)
-    return kept

@@ -10,7 +10,6 @@ from gateway.relay.ports import Actions, Head
 from gateway.snapshot import Known
 from usage.idempotency import MAX_NAME, Answer, Verdict, Wish
 
-_HEADER: Final = b"idempotency-key"
 _NAME: Final = re.compile(rb"[!-~](?:[ -~]*[!-~])?")
 
 _BAD_NAME: Final = Problem(
@@ -41,14 +40,14 @@ _PROBLEMS: Final = {
 
 def wish_of(head: Head, known: Known, body: bytes) -> Wish | None:
     """What the caller wants to be made once; None without the header. Raises `Refusal`."""
-    names = [value.strip() for name, value in head.headers if name == _HEADER]
+    names = head.asked.once
     if not names:
         return None
     name = names[0]
     if len(names) > 1 or len(name) > MAX_NAME or _NAME.fullmatch(name) is None:
         raise Refusal(_BAD_NAME)
-    endpoint = head.endpoint
-    what = f"{endpoint.dialect.NAME} {endpoint.operation} {head.item}"
+    endpoint = head.asked.endpoint
+    what = f"{endpoint.dialect.NAME} {endpoint.operation} {head.asked.item}"
     return Wish(
         tenant_id=known.identity.tenant_id,
         key_id=known.identity.key_id,
@@ -70,6 +69,4 @@ def answer_again(actions: Actions, head: Head, answer: Answer) -> None:
         (b"x-gatehouse-idempotent-replay", b"true"),
         answers.length(answer.body),
     ]
-    actions.start(answer.status, headers)
-    actions.relay(answer.body)
-    actions.finish()
+    actions.reply(answer.status, headers, answer.body)

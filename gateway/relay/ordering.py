@@ -1,25 +1,21 @@
 """What steps 1 to 6 made of a request: its intent in the journal, and what goes upstream. Pure."""
 
-from typing import Final
 from uuid import UUID
 
 import msgspec
 
 from gateway.relay import reasons
+from gateway.relay.lanes import Lane
+from gateway.relay.letters import Letter
 from gateway.relay.limiting import Bound
 from gateway.relay.ports import Head
 from gateway.snapshot import Known
 from providers.dialects.base import CallBody, OutputCap
-from providers.routing import Plan, Serving
-from providers.types import PriceTag, Timeouts, UpstreamRequest
+from providers.routing import Serving
+from providers.types import PriceTag, UpstreamRequest
 from tenants.clock import month_of
-from tenants.sealing import Secret
 from usage.hands import Lease
 from usage.records import AttemptStarted, Intent
-
-_FORWARDED: Final = frozenset((b"accept", b"openai-beta"))
-#: Bytes of one such header. Longer ones say nothing, and are more than some providers read.
-_MAX_FORWARDED: Final = 1024
 
 
 class Order(msgspec.Struct, frozen=True, gc=False):
@@ -28,14 +24,14 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     head: Head
     known: Known
     call: CallBody
-    plan: Plan
+    lane: Lane
     body: bytes
     read_at: float
 
 
 def intent(order: Order, bound: Bound, lease: Lease | None, claim: UUID | None) -> Intent:
     """What the journal has of a call before anything is sent. Right after the take: what was left then is in it."""
-    head, call = order.head, order.call
+    head, call, lane = order.head, order.call, order.lane
     return Intent(
         month=month_of(head.received_at),
         request_id=head.request_id,
@@ -43,14 +39,14 @@ def intent(order: Order, bound: Bound, lease: Lease | None, claim: UUID | None) 
         received_at=head.received_at,
         caller=order.known.caller,
         model=call.model,
-        dialect_in=head.endpoint.dialect.NAME,
+        dialect_in=head.asked.endpoint.dialect.NAME,
         stream=call.stream,
-        hold_tokens=bound.tokens,
+        hold_tokens=bound.tokens_in + bound.tokens_out,
         hold_nano_usd=bound.nano_usd,
         prompt_estimate=call.prompt_estimate,
-        model_id=order.plan.route.id,
+        model_id=lane.route.id,
         idempotency=claim,
-        why=reasons.why(order.known, order.plan.targets, reasons.told_by(lease)),
+        why=reasons.why(lane.checked, lane.candidates, reasons.told_by(lease)),
     )
 
 
@@ -74,28 +70,8 @@ def attempt(
 
 
 def request(
-    order: Order,
-    serving: Serving,
-    n: int,
-    secret: Secret | None,
-    cap: OutputCap | None,
-    timeouts: Timeouts,
+    order: Order, serving: Serving, n: int, letter: Letter, cap: OutputCap | None
 ) -> UpstreamRequest:
-    """The request for try `n`. Raises `UnusableCredential`."""
-    upstream = serving.upstream
-    dialect = upstream.dialect
-    forwarded = [
-        (name, value)
-        for name, value in order.head.headers
-        if name in _FORWARDED and len(value) <= _MAX_FORWARDED
-    ]
-    attempt_id = f"{order.head.request_id.hex}-{n}"
-    return UpstreamRequest(
-        origin=upstream.origin,
-        method=b"POST",
-        path=dialect.request_path(upstream, order.head.endpoint.operation or "", serving.name),
-        headers=dialect.headers(secret, attempt_id, forwarded),
-        body=dialect.write_request(order.call, serving.name, cap),
-        pool_key=upstream.pool_key,
-        timeouts=timeouts,
-    )
+    """The request for try `n`."""
+    body = serving.upstream.dialect.write_request(order.call, serving.name, cap)
+    return UpstreamRequest(letter.head, f"{order.head.request_id.int:032x}-{n}", body)

@@ -7,12 +7,13 @@ from uuid import UUID
 import msgspec
 
 from gateway.metrics.meters import Meters, meters
+from gateway.relay.asking import Asked
 from gateway.relay.cooling import Cooling
-from gateway.relay.endpoints import Endpoint
+from gateway.relay.letters import Letters
 from gateway.relay.unheard import Unheard
 from keys.chain import Chain
 from providers.routing import Upstream
-from providers.types import Headers, Timeouts, UpstreamRequest
+from providers.types import Headers, UpstreamRequest
 from tenants.clock import Clock
 from usage.hands import Lease
 from usage.idempotency import Wish
@@ -67,6 +68,9 @@ class Actions(Protocol):
     def finish(self) -> None:
         """The answer is whole. Once it is written: `Exchange.leave`."""
 
+    def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer: as `start`, `relay` and `finish`. Its length is in the headers."""
+
     def cut(self) -> None:
         """Nobody is there to answer: `Exchange.leave`."""
 
@@ -93,7 +97,7 @@ class House:
     clock: Clock
     max_body: int
     slots: Slots
-    timeouts: Timeouts
+    letters: Letters
     #: Whether a call's intent must be in the tables, not only in the journal, before anything is sent.
     commits: bool = False
     meters: Meters = field(default_factory=meters)
@@ -102,15 +106,13 @@ class House:
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """A request's head. Header names are lower case; `address` is the caller's, proxies seen through.
+    """A request that has come. `address` is the caller's, proxies seen through.
 
     `request_id` is ours and names the call in every table; `correlation_id` is what the caller sees, their own if they
     sent one. `received_at` is in microseconds since 1970, `began` on the monotonic clock.
     """
 
-    endpoint: Endpoint
-    item: str
-    headers: Headers
+    asked: Asked
     address: str
     request_id: UUID
     correlation_id: str

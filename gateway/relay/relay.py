@@ -16,6 +16,7 @@ from gateway import lifecycle
 from gateway.epoch import Watch, watch_for
 from gateway.relay.claims import Claims
 from gateway.relay.exchange import Exchange
+from gateway.relay.letters import Letters
 from gateway.relay.ports import House, Slots
 from gateway.snapshot import Found, Known, Snapshot, Unknown
 from keys import services as key_services
@@ -83,7 +84,7 @@ class Relay:
             clock=SYSTEM,
             max_body=settings.MAX_BODY,
             slots=Slots(settings.MAX_CALLS),
-            timeouts=Timeouts(**settings.TIMEOUTS),
+            letters=Letters(Timeouts(**settings.TIMEOUTS)),
             commits=settings.LEDGER_DURABILITY == "commit",
         )
         self.upstreams = Upstreams(settings.TRANSPORT, address_filter().resolve)
@@ -135,7 +136,9 @@ class Relay:
         self._ticker = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
         self.house.meters.stands(self.journal.open_calls, self.journal.pending, self.snapshot.lag())
         self._watch_over_all()
-        self.house.unheard.sweep(SYSTEM.monotonic())
+        now = SYSTEM.monotonic()
+        self.house.unheard.sweep(now)
+        self.house.letters.sweep(now)
 
     def _count_soon(self) -> None:
         self.loop.call_later(_COUNT_SECONDS, self.house.meters.count)

@@ -38,6 +38,9 @@ class SilentActions:
     def relay(self, data: bytes) -> None:
         pass
 
+    def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        self.finish()
+
     def finish(self) -> None:
         self._over()
         self._actions.cut()

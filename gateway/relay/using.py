@@ -1,14 +1,16 @@
-"""What a call came to: the provider's word, an estimate, or nothing."""
+"""What a call came to: the provider's word, an estimate, or nothing; and what that costs."""
 
 import logging
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.relay.endpoints import Endpoint
 from providers.dialects.base import CallBody, StreamWatcher
 from providers.routing import Serving
 from providers.types import Usage
 from usage import pricing
+from usage.pricing import Tariff
 from usage.records import UsageSource
 
 logger = logging.getLogger(__name__)
@@ -19,9 +21,8 @@ _STOPPED_BY_US: Final = frozenset(("cancelled", "revoked", "drained"))
 _MAX_ESTIMATED: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
-    """`overrun`: the provider reported more than the call could use at most."""
+class Used(msgspec.Struct, frozen=True, gc=False):
+    """Credible figures. `overrun`: the provider reported more than the call could use at most."""
 
     usage: Usage
     source: UsageSource
@@ -31,9 +32,9 @@ class Used:
 NOTHING: Final = Used(Usage(), "none")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What was seen of the last try of a call: how it ended, and the provider's answer as far as it came.
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """What was seen of the last try of a call: how it ended, and the provider's answer as far as it came, with the usage that it
+    reports, if it does.
 
     `most` is what the call could use at most (input, output); 0 where nothing bounds it.
     """
@@ -45,6 +46,7 @@ class Seen:
     sent: bool
     answer: bytes
     watcher: StreamWatcher | None
+    reported: Usage | None
     most: tuple[int, int]
 
 
@@ -53,7 +55,16 @@ def used(seen: Seen, serving: Serving | None, name: str) -> Used:
 
     An overrun is logged, with the provider that served it and the call's name.
     """
-    found = _used(seen)
+    reported = seen.reported
+    if reported is not None and pricing.is_sane(reported):
+        most_in, most_out = seen.most
+        overruns = 0 < most_in < reported.input or 0 < most_out < reported.output
+        found = Used(reported, "provider", overruns)
+    elif _was_at_work(seen):
+        estimated = Usage(input=seen.call.prompt_estimate, output=_output_of(seen))
+        found = Used(pricing.credible(estimated), "estimated", overrun=reported is not None)
+    else:
+        return NOTHING
     if found.overrun:
         logger.warning(
             "Provider %s reported more than a call could use (%d and %d tokens): charged %d and %d, %s.",
@@ -67,26 +78,13 @@ def used(seen: Seen, serving: Serving | None, name: str) -> Used:
     return found
 
 
-def _used(seen: Seen) -> Used:
-    reported = _reported(seen)
-    if reported is not None and pricing.is_sane(reported):
-        return Used(reported, "provider", _overruns(reported, seen.most))
-    if not _was_at_work(seen):
-        return NOTHING
-    estimated = Usage(input=seen.call.prompt_estimate, output=_output_of(seen))
-    return Used(estimated, "estimated", overrun=reported is not None)
-
-
-def _is_answered(seen: Seen) -> bool:
-    return 200 <= seen.status < 300
-
-
-def _reported(seen: Seen) -> Usage | None:
-    if seen.watcher is not None:
-        return seen.watcher.usage
-    if _is_answered(seen) and seen.outcome == "ok":
-        return seen.endpoint.dialect.read_usage(seen.answer)
-    return None
+def cost_of(used: Used, tariff: Tariff | None) -> int | None:
+    """Nano-USD. Nothing used costs nothing, whatever the price; something used without a price costs an unknown amount."""
+    if used.source == "none":
+        return 0
+    if tariff is None:
+        return 0 if used.usage == Usage() else None
+    return tariff.cost(used.usage)
 
 
 def _was_at_work(seen: Seen) -> bool:
@@ -95,7 +93,7 @@ def _was_at_work(seen: Seen) -> bool:
         return True
     if seen.outcome == "no_answer":
         return False
-    return _is_answered(seen) or (seen.sent and seen.outcome in _STOPPED_BY_US)
+    return 200 <= seen.status < 300 or (seen.sent and seen.outcome in _STOPPED_BY_US)
 
 
 def _output_of(seen: Seen) -> int:
@@ -104,8 +102,3 @@ def _output_of(seen: Seen) -> int:
     if not seen.answer or seen.endpoint.operation == "embedding":
         return 0
     return seen.endpoint.dialect.estimate_output_of(seen.answer[:_MAX_ESTIMATED])
-
-
-def _overruns(usage: Usage, most: tuple[int, int]) -> bool:
-    pairs = zip((usage.input, usage.output), most, strict=True)
-    return any(bound and reported > bound for reported, bound in pairs)

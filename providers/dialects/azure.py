@@ -22,11 +22,10 @@ from providers.dialects.openai import (
     clean_stream_error,
     error_body,
     estimate_output_of,
-    is_answer,
     model_entry,
     models_list,
+    read_answer,
     read_request,
-    read_usage,
     stream_error,
     write_request,
 )
@@ -46,12 +45,11 @@ __all__ = [
     "error_body",
     "estimate_output_of",
     "headers",
-    "is_answer",
     "model_entry",
     "models_list",
     "models_path",
+    "read_answer",
     "read_request",
-    "read_usage",
     "request_path",
     "stream_error",
     "write_request",
@@ -90,9 +88,9 @@ def credential(api_key: Secret) -> Headers:
     return [credential_header(b"api-key", api_key)]
 
 
-def headers(api_key: Secret | None, attempt_id: str, forwarded: Headers) -> Headers:
+def headers(api_key: Secret | None, forwarded: Headers) -> Headers:
     """The headers of a request upstream. Raises UnusableCredential."""
-    return request_headers(credential(api_key) if api_key else [], attempt_id, forwarded)
+    return request_headers(credential(api_key) if api_key else [], forwarded)
 
 
 def _parts(account: Account) -> tuple[str, str]:

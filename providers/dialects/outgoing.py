@@ -10,7 +10,7 @@ from tenants.sealing import Secret
 # What a caller's client may tell the provider. Not its organisation or project: those choose who pays at the provider, and the
 # credential is ours. Not its trace, cookies, addresses or SDK fingerprint: nobody asked for them to leave the house.
 _FORWARDED: Final = frozenset({b"accept", b"openai-beta"})
-_HEADER_VALUE: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e\t]{0,510}[\x21-\x7e])?")
+_HEADER_VALUE: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,510}[\x21-\x7e])?")
 
 
 def credential_header(name: bytes, api_key: Secret, scheme: bytes = b"") -> tuple[bytes, bytes]:
@@ -21,13 +21,12 @@ def credential_header(name: bytes, api_key: Secret, scheme: bytes = b"") -> tupl
     return name, value
 
 
-def request_headers(credential: Headers, attempt_id: str, forwarded: Headers) -> Headers:
+def request_headers(credential: Headers, forwarded: Headers) -> Headers:
     """By an allow-list. Compression is refused: bytes are relayed and watched as they are."""
     made: Headers = [
         (b"content-type", b"application/json"),
         (b"accept-encoding", b"identity"),
         (b"user-agent", b"gatehouse"),
-        (b"x-request-id", attempt_id.encode("ascii")),
         *credential,
     ]
     seen: set[bytes] = set()

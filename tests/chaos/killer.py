@@ -77,7 +77,8 @@ class Killer:
 
 def _journals(pid: int) -> Iterator[str]:
     """The journal segments that a process has open, as paths to open them by (Linux), in their order."""
-    found = []
+    # By its target: a segment that is mapped is open twice.
+    found = {}
     try:
         for link in Path(f"/proc/{pid}/fd").iterdir():
             try:
@@ -85,10 +86,10 @@ def _journals(pid: int) -> Iterator[str]:
             except FileNotFoundError:
                 continue
             if target.endswith(segments.SUFFIX):
-                found.append((target, str(link)))
+                found[target] = str(link)
     except (FileNotFoundError, ProcessLookupError):
         return
-    yield from (link for _, link in sorted(found))
+    yield from (link for _, link in sorted(found.items()))
 
 
 def _left_open(files: list[int]) -> tuple[frozenset[str], frozenset[str]]:

@@ -154,6 +154,9 @@ class Recorder:
 
     def __init__(self) -> None:
         self.sent = 0
+        """How often `upstream_sent` came, and 1 for a `Call.is_sent` (tests/providers/upstreams.py)."""
+        self.is_whole = False
+        """The answer came in one event. The others are written down as if they had come."""
         self.status = 0
         self.headers: Headers = []
         self._body = bytearray()
@@ -165,6 +168,14 @@ class Recorder:
 
     def upstream_sent(self) -> None:
         self.sent += 1
+
+    def upstream_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        assert not self.calls
+        self.is_whole = True
+        Recorder.upstream_head(self, status, headers)
+        if body:
+            Recorder.upstream_bytes(self, body)
+        Recorder.upstream_end(self)
 
     def upstream_head(self, status: int, headers: Headers) -> None:
         self.calls.append("head")

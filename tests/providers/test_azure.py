@@ -99,13 +99,13 @@ def test_no_name_of_a_model_leaves_its_place_in_the_address() -> None:
 
 
 def test_the_credential_travels_in_azures_header_and_in_no_other() -> None:
-    headers = azure.headers(Secret(b"azure-secret"), "id-1", [(b"accept", b"*/*")])
+    headers = azure.headers(Secret(b"azure-secret"), [(b"accept", b"*/*")])
     assert (b"api-key", b"azure-secret") in headers
     assert [name for name, value in headers if b"azure-secret" in value] == [b"api-key"]
     others = [pair for pair in headers if pair[0] != b"api-key"]
-    assert others == openai.headers(None, "id-1", [(b"accept", b"*/*")])
+    assert others == openai.headers(None, [(b"accept", b"*/*")])
     with pytest.raises(UnusableCredential):
-        azure.headers(Secret(b"a\r\nb"), "id-1", [])
+        azure.headers(Secret(b"a\r\nb"), [])
 
 
 # --- its accounts -----------------------------------------------------------------------------------------------------

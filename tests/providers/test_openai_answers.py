@@ -15,7 +15,10 @@ from usage import pricing
 
 
 def usage_of(usage: str) -> Usage | None:
-    return openai.read_usage(f'{{"id":"x","usage":{usage},"object":"chat.completion"}}'.encode())
+    body = f'{{"id":"x","usage":{usage},"object":"chat.completion"}}'
+    is_answer, read = openai.read_answer(body.encode())
+    assert is_answer
+    return read
 
 
 def details(read: int, written: int, prompt: str, completion: str, more: str = "") -> str:
@@ -150,7 +153,7 @@ def test_a_hundred_thousand_usage_blocks_are_read_as_the_reference_reads_them() 
         ):
             if counts[short][0]:
                 fields.append(f'"{group}":{{"{name}":{counts[short][0]}}}')
-        usage = openai.read_usage(('{"usage":{' + ",".join(fields) + "}}").encode())
+        _, usage = openai.read_answer(('{"usage":{' + ",".join(fields) + "}}").encode())
         figures = {short: number for short, (_, number, _) in counts.items()}
         is_whole = counts["read"][2] and counts["written"][2]
         if not is_whole or None in figures.values():
@@ -171,7 +174,7 @@ def test_a_hundred_thousand_usage_blocks_are_read_as_the_reference_reads_them() 
     "body", [b"", b"null", b"[]", b"<html>", b"{", b"\xff", b"{}", b"[" * 100_000]
 )
 def test_an_answer_without_usage_has_none(body: bytes) -> None:
-    assert openai.read_usage(body) is None
+    assert openai.read_answer(body)[1] is None
     assert openai.estimate_output_of(body) == 0
 
 
@@ -188,6 +191,66 @@ def test_whatever_the_usage_says_no_count_is_negative_or_huge(usage: dict[str, o
     if read is not None:
         assert 0 <= read.cached <= read.input < 2**53
         assert 0 <= read.reasoning <= read.output < 2**53
+
+
+def counts(inner: st.SearchStrategy[str] | None = None) -> st.SearchStrategy[str]:
+    """A member's value as text: mostly a count."""
+    told = st.integers(0, 200).map(str) | st.sampled_from([text for text, _ in _COUNTS] + ["null"])
+    return told | inner if inner is not None else told
+
+
+def objects(*members: tuple[str, st.SearchStrategy[str]]) -> st.SearchStrategy[str]:
+    """An object with some of these members, in any order, a name perhaps more than once."""
+    member = st.one_of([values.map(f'"{name}": {{}}'.format) for name, values in members])
+    return st.lists(member, max_size=6).map(lambda found: "{" + ",".join(found) + "}")
+
+
+USAGES = objects(
+    ("prompt_tokens", counts()),
+    ("prompt_tokens", st.integers(0, 200).map(str)),
+    ("completion_tokens", counts()),
+    ("completion_tokens", st.integers(0, 200).map(str)),
+    ("total_tokens", counts()),
+    (
+        "prompt_tokens_details",
+        counts(objects(("cached_tokens", counts()), ("cache_write_tokens", counts()))),
+    ),
+    ("completion_tokens_details", counts(objects(("reasoning_tokens", counts())))),
+    ("cost", st.sampled_from(["0.5", "-1", "-0", "1e-05", '"ä"', "[-0]", "1e999"])),
+)
+
+
+@given(USAGES)
+def test_a_usage_is_the_same_however_it_is_read(usage: str) -> None:
+    """A member with a minus sign in its name, which only the tolerant way reads, makes no difference."""
+    more = '"-": null}' if usage == "{}" else ',"-": null}'
+    assert usage_of(usage) == usage_of(usage[:-1] + more)
+
+
+@pytest.mark.parametrize(
+    ("usage", "read"),
+    [
+        ('{"prompt_tokens":-1,"prompt_tokens":9,"completion_tokens":2}', Usage(9, 0, 2, 0)),
+        ('{"prompt_tokens":9,"completion_tokens":2,"completion_tokens":null}', None),
+        ('{"prompt_tokens":9,"completion_tokens":2,"cost":-1e-05}', Usage(9, 0, 2, 0)),
+        ('{"prompt_tokens":9,"completion_tokens":2,"what":"größer"}', Usage(9, 0, 2, 0)),
+        (details(9, 2, '{"cached_tokens":"4","cached_tokens":4}', "null"), Usage(9, 4, 2, 0)),
+    ],
+)
+def test_the_last_of_two_counts_and_what_is_no_count_may_be_odd(
+    usage: str, read: Usage | None
+) -> None:
+    assert usage_of(usage) == read
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b"null", b"[]", b"<html>", b"{", b"}", b'"{}"'])
+def test_what_is_no_object_is_no_answer(body: bytes) -> None:
+    assert openai.read_answer(body) == (False, None)
+
+
+@pytest.mark.parametrize("body", [b"{}", b" {}\r\n", b'{"x":NaN}', b"{\xff}", b"{not JSON}"])
+def test_what_looks_like_an_object_is_an_answer(body: bytes) -> None:
+    assert openai.read_answer(body) == (True, None)
 
 
 def test_an_answer_that_does_not_tell_is_estimated_by_its_text() -> None:

@@ -146,6 +146,50 @@ def test_only_text_is_text(content: bytes, text_only: bool) -> None:
     assert openai.read_request(body, "chat").text_only is text_only
 
 
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text('[]{}"\\:a', max_size=4), inner)
+    ),
+    max_leaves=40,
+)
+
+
+PARTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["text", "refusal", "image_url", "file"]) | JSON_VALUES,
+        "text": st.text(max_size=5),
+    },
+)
+MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": st.text(max_size=5),
+        "content": st.text(max_size=5) | st.lists(PARTS, max_size=3) | JSON_VALUES,
+        "audio": JSON_VALUES,
+        "tool_calls": JSON_VALUES,
+    },
+)
+
+
+@given(st.lists(MESSAGES | JSON_VALUES, max_size=4))
+def test_text_is_told_from_all_else_however_it_is_read(messages: list[object]) -> None:
+    """A message that only the tolerant way can read, and one that says the same, make no difference to the others."""
+    readings: list[object] = []
+    for name in ("content", "context"):
+        last = f'{{"{name}":5,"content":"Hello"}}'
+        listed = ",".join([*map(json.dumps, messages), last])
+        body = f'{{"model":"m","messages":[{listed}]}}'.encode()
+        try:
+            call = openai.read_request(body, "chat")
+        except BadBody as refusal:
+            readings.append(refusal.message)
+        else:
+            readings.append((call.text_only, call.prompt_estimate))
+    assert readings[0] == readings[1]
+
+
 def test_a_request_that_makes_the_provider_search_is_not_bounded_by_its_text() -> None:
     assert not chat(b'"web_search_options":{}').text_only
 
@@ -295,15 +339,6 @@ def test_brackets_in_text_are_no_levels(text: bytes) -> None:
     assert "64 levels" in refused(body[:-1] + b"," + deep + b"}").message
 
 
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=12),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text('[]{}"\\:a', max_size=4), inner)
-    ),
-    max_leaves=40,
-)
-
-
 def depth_of(value: object) -> int:
     if isinstance(value, dict):
         return 1 + max((depth_of(inner) for inner in value.values()), default=0)
@@ -421,11 +456,10 @@ def test_headers_go_upstream_by_an_allow_list() -> None:
         (b"x-stainless-os", b"Linux"),
         (b"traceparent", b"00-1"),
     ]
-    assert openai.headers(Secret(b"sk-ours"), "attempt-1", forwarded) == [
+    assert openai.headers(Secret(b"sk-ours"), forwarded) == [
         (b"content-type", b"application/json"),
         (b"accept-encoding", b"identity"),
         (b"user-agent", b"gatehouse"),
-        (b"x-request-id", b"attempt-1"),
         (b"authorization", b"Bearer sk-ours"),
         (b"accept", b"text/event-stream"),
         (b"openai-beta", b"assistants=v2"),
@@ -434,15 +468,15 @@ def test_headers_go_upstream_by_an_allow_list() -> None:
 
 def test_a_provider_without_a_key_gets_no_authorization() -> None:
     for key in (None, Secret(b"")):
-        assert b"authorization" not in dict(openai.headers(key, "a", []))
+        assert b"authorization" not in dict(openai.headers(key, []))
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"a\r\nx: y", b"a\x00", b"a\xff", b" a", b"a\n", b"a" * 600]
+    "value", [b"", b"a\r\nx: y", b"a\x00", b"a\tb", b"a\xff", b" a", b"a\n", b"a" * 600]
 )
 def test_a_value_that_no_header_can_carry_goes_nowhere(value: bytes) -> None:
-    assert b"accept" not in dict(openai.headers(None, "a", [(b"accept", value)]))
+    assert b"accept" not in dict(openai.headers(None, [(b"accept", value)]))
     if value.strip() == value and value:
         with pytest.raises(UnusableCredential) as caught:
-            openai.headers(Secret(value), "a", [])
+            openai.headers(Secret(value), [])
         assert value.decode("latin-1") not in str(caught.value)

@@ -166,3 +166,64 @@ def test_no_byte_of_content_is_lost(events: list[bytes], cuts: list[int], wants:
     out, reader = relayed(pieces, wants)
     assert out == (whole if wants else b"".join([*events, DONE]))
     assert reader.usage == Usage(5, 0, 3, 0)
+
+
+VALUES = st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=6)
+ODD = VALUES | st.lists(VALUES, max_size=2) | st.dictionaries(st.sampled_from("ab"), VALUES)
+TEXTS = st.text('"\\\\\\n/a\u00e9\u6f22\U0001f98a', max_size=6)
+TEXT_NAMES = ("content", "reasoning_content", "reasoning", "refusal")
+PLAIN_DELTAS = st.fixed_dictionaries(
+    {}, optional={**dict.fromkeys(TEXT_NAMES, TEXTS | st.none()), "role": VALUES, "what": ODD}
+)
+DELTAS = PLAIN_DELTAS | st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(TEXT_NAMES, TEXTS | ODD),
+        "tool_calls": st.just([{"function": {"arguments": "{}"}}]) | ODD,
+    },
+)
+
+
+def choices(deltas: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    choice = st.fixed_dictionaries({"delta": deltas}, optional={"index": VALUES, "what": ODD})
+    return st.lists(choice, min_size=1, max_size=2)
+
+
+PLAIN_CHUNKS = st.fixed_dictionaries(
+    {"choices": choices(PLAIN_DELTAS)},
+    optional={
+        "object": st.just("chat.completion.chunk") | st.none(),
+        "usage": st.none(),
+        "error": st.none(),
+        "what": st.just({"error": "nested", "usage": "nested"}) | ODD,
+    },
+)
+CHUNKS = PLAIN_CHUNKS | st.fixed_dictionaries(
+    {"choices": choices(DELTAS) | ODD},
+    optional={
+        "object": st.sampled_from(["chat.completion.chunk", "error", "other"]) | ODD,
+        "usage": st.just({"prompt_tokens": 5, "completion_tokens": 3}) | ODD,
+        "error": ODD,
+    },
+)
+
+
+@given(CHUNKS, st.booleans(), st.booleans(), st.sampled_from([b"\n", b"\r\n"]), st.booleans())
+def test_a_chunk_is_the_same_however_it_is_read(
+    chunk: object, is_ascii: bool, is_spaced: bool, end: bytes, wants: bool
+) -> None:
+    """A comment in front of it, with which only the tolerant way reads it, makes no difference."""
+    space = " " if is_spaced else ""
+    text = json.dumps(chunk, ensure_ascii=is_ascii, separators=(f",{space}", f":{space}"))
+    event = f"data:{space}{text}".encode() + end + end
+    seen = []
+    for before in (b"", b": comment" + end):
+        out, reader = relayed([before + event, DONE], wants)
+        seen.append(
+            (
+                out.removeprefix(before),
+                (reader.content_chunks, reader.content_bytes),
+                (reader.usage, reader.error, reader.done),
+            )
+        )
+    assert seen[0] == seen[1]

@@ -4,13 +4,12 @@ import asyncio
 import resource
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from time import monotonic
 
 import pytest
 
 from providers.transport import PoolLimits
-from providers.types import FailureKind, Timeouts, UpstreamFailure
+from providers.types import FailureKind, Headers, Timeouts, UpstreamFailure
 from tenants.outbound import Address, AddressRefused, NameNotFound
 from tests.providers.faultserver import (
     OK,
@@ -30,6 +29,7 @@ from tests.providers.upstreams import (
     request_to,
     start,
     with_body,
+    with_letterhead,
 )
 
 pytestmark = pytest.mark.asyncio
@@ -200,7 +200,7 @@ async def test_a_second_answer_behind_the_first_reaches_nobody(first: bytes, sec
 
 
 async def test_a_trailer_does_not_become_a_header_of_the_next_answer() -> None:
-    trailing = STREAM + chunk(b"ok") + b"0\r\nset-cookie: a\r\n\r\n"
+    trailing = STREAM + chunk(b"ok") + b"0\r\nretry-after: 1\r\n\r\n"
     async with FaultServer(answering(trailing, OK)) as server, opened() as transport:
         await answer_to(transport, request_to(server))
         got = await answer_to(transport, request_to(server))
@@ -405,17 +405,26 @@ async def test_a_receiver_that_retries_from_its_failure_callback_is_served() -> 
         assert (await second.over()).body == b"ok"
 
 
-async def test_a_receiver_that_raises_loses_its_own_call_only() -> None:
+@pytest.mark.parametrize("answer", [OK, STREAM + chunk(b"ok")])
+async def test_a_receiver_that_raises_loses_its_own_call_only(answer: bytes) -> None:
     class Broken(Recorder):
+        def upstream_answer(self, status: int, headers: Headers, body: bytes) -> None:
+            super().upstream_answer(status, headers, body)
+            raise ZeroDivisionError
+
         def upstream_bytes(self, data: bytes) -> None:
             raise ZeroDivisionError
 
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
-    async with FaultServer(staying(OK)) as server, opened() as transport:
+
+    async def script(peer: Peer) -> None:
+        await staying(answer if peer.number == 1 else OK)(peer)
+
+    async with FaultServer(script) as server, opened() as transport:
         broken = Broken()
         transport.send(request_to(server), broken)
-        other = await answer_to(transport, replace(request_to(server), pool_key="other"))
-        assert other.body == b"ok"
         await broken.over()
+        other = await answer_to(transport, with_letterhead(request_to(server), pool_key="other"))
+        assert other.body == b"ok"
         assert len(reported) == 1

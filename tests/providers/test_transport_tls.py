@@ -14,9 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from providers.transport import UpstreamTls, upstream_tls
-from providers.types import FailureKind, Origin, Timeouts, UpstreamRequest
+from providers.types import FailureKind, Origin, Timeouts
 from tests.providers.faultserver import OK, FaultServer, Peer, answering
-from tests.providers.upstreams import answer_to, opened, request_to, start, until, with_body
+from tests.providers.upstreams import (
+    answer_to,
+    opened,
+    request_to,
+    start,
+    until,
+    with_body,
+    with_letterhead,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -161,7 +169,7 @@ async def test_a_literal_address_is_checked_against_the_certificate(authority: A
         opened(tls=trusting(authority)) as transport,
     ):
         origin = Origin("https", "127.0.0.1", server.port)
-        request = UpstreamRequest(origin, b"GET", b"/v1/models", [], b"")
+        request = with_letterhead(request_to(server), origin=origin)
         assert (await answer_to(transport, request)).body == b"ok"
 
 

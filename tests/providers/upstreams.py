@@ -11,7 +11,7 @@ import uvloop
 
 from providers.transport import Call, PoolLimits, Resolve, UpstreamTls
 from providers.transport_common import PooledTransport
-from providers.types import Origin, Timeouts, UpstreamRequest
+from providers.types import Letterhead, Origin, Timeouts, UpstreamRequest
 from providers.upstreams import TRANSPORTS
 from tenants.outbound import Address
 from tests.providers.faultserver import FaultServer, Recorder
@@ -33,14 +33,14 @@ async def find_loopback(host: str, port: int) -> list[Address]:
 def request_to(
     server: FaultServer, *, scheme: str = "http", timeouts: Timeouts | None = None
 ) -> UpstreamRequest:
-    return UpstreamRequest(
+    letterhead = Letterhead(
         origin=Origin(scheme, "upstream.test", server.port),
         method=b"POST",
         path=b"/v1/chat/completions",
         headers=[(b"content-type", b"application/json"), (b"authorization", b"Bearer sk-x")],
-        body=b'{"model":"m"}',
         timeouts=timeouts or Timeouts(),
     )
+    return UpstreamRequest(letterhead, "0af3-1", b'{"model":"m"}')
 
 
 @asynccontextmanager
@@ -64,7 +64,14 @@ async def opened(
 
 def start(transport: AnyTransport, request: UpstreamRequest) -> tuple[Call, Recorder]:
     recorder = Recorder()
-    return transport.send(request, recorder), recorder
+    return sent_to(recorder, transport, request), recorder
+
+
+def sent_to(recorder: Recorder, transport: AnyTransport, request: UpstreamRequest) -> Call:
+    call = transport.send(request, recorder)
+    assert recorder.sent == 0, "nothing is told from inside `send`"
+    recorder.sent += call.is_sent
+    return call
 
 
 async def answer_to(transport: AnyTransport, request: UpstreamRequest) -> Recorder:
@@ -88,3 +95,7 @@ async def until(holds: Callable[[], bool], limit: float = 5.0) -> None:
 
 def with_body(request: UpstreamRequest, body: bytes) -> UpstreamRequest:
     return replace(request, body=body)
+
+
+def with_letterhead(request: UpstreamRequest, **changes: Any) -> UpstreamRequest:
+    return replace(request, letterhead=replace(request.letterhead, **changes))

@@ -23,6 +23,7 @@ MAY_IMPORT = {
 CELLAR = (
     "keys/tokens.py",
     "providers/types.py",
+    "providers/request_head.py",
     "providers/dialects/*.py",
     "providers/sse.py",
     "usage/money.py",

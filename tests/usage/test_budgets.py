@@ -255,7 +255,7 @@ def test_a_dead_workers_journal_frees_its_slices_wherever_the_replay_is_interrup
     open_call = ended(9, budgeted, 0)
     dead.append(open_call.intent)
     dead.append(open_call.attempts[0])
-    dead._let_go_after_fork()
+    dead.close(keep=True)
     living = Journal(tmp_path)
     flusher = Flusher(living, at_once=2)
 

@@ -1,9 +1,12 @@
 import os
+import random
+import select
 import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -50,7 +53,7 @@ def replayed(folder: Path) -> dict[int, Item]:
 
 def abandon(journal: Journal) -> None:
     """As a killed process leaves it: the kernel closes the files."""
-    journal._let_go_after_fork()
+    journal.close(keep=True)
 
 
 # In memory
@@ -210,20 +213,44 @@ def test_what_a_dead_worker_appended_is_read_back(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_an_intent_and_its_first_attempt_are_one_write(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = Journal(folder)
-    writes: list[bytes] = []
-    write = os.write
+class ByteByByte:
+    """A segment's mapping that is slow: a reader looks at the file after every byte of a store of more than a header."""
 
-    def noted(fd: int, data: bytes) -> int:
-        writes.append(data)
-        return write(fd, data)
+    def __init__(self, segment: segments.Segment) -> None:
+        self.seen: list[list[Record]] = []
+        self.torn = 0
+        self._real = segment._map
+        self._path = segment.path
+        segment._map = self  # type: ignore[assignment]
 
-    monkeypatch.setattr(os, "write", noted)
+    def __setitem__(self, where: slice, data: bytes) -> None:
+        step = 1 if len(data) > 8 else 8
+        for at in range(0, len(data), step):
+            begin = where.start + at
+            self._real[begin : begin + step] = data[at : at + step]
+            reading = segments.Reading()
+            self.seen.append(list(segments.read(self._path.read_bytes(), reading)))
+            self.torn += reading.torn
+            assert reading.damaged == 0
+
+    def close(self) -> None:
+        self._real.close()
+
+
+def test_an_append_that_ends_anywhere_is_seen_whole_or_not_at_all(folder: Path) -> None:
+    journal = Journal(folder, segment_bytes=4_000)
+    slow = ByteByByte(journal._segment)
     journal.append(intent(1), attempt(1))
-    assert writes == [segments.frame(intent(1)) + segments.frame(attempt(1))]
+    assert all(seen == [] for seen in slow.seen[:-1])
+    assert slow.seen[-1] == [intent(1), attempt(1)]
+    assert slow.torn
+    journal.append(settlement(1))
+    assert slow.seen[-2:] == [[intent(1), attempt(1)], [intent(1), attempt(1), settlement(1)]]
+
+
+def test_an_intent_and_its_first_attempt_are_one_record_to_the_flusher(folder: Path) -> None:
+    journal = Journal(folder)
+    journal.append(intent(1), attempt(1))
     assert (journal.pending, journal.open_calls) == (1, 1)
     assert journal.take(9).items == [Call(intent(1), (attempt(1),), held=False)]
     abandon(journal)
@@ -248,51 +275,56 @@ def test_a_closed_journal_that_was_not_drained_is_an_orphan(folder: Path) -> Non
     assert list(replayed(folder)) == [1]
 
 
-def test_a_tail_torn_at_any_byte_costs_only_the_record_that_was_never_acknowledged(
-    folder: Path,
-) -> None:
+def test_a_file_that_was_cut_gives_what_is_whole_and_says_that_it_is_damaged() -> None:
     frames = [
         segments.frame(record) for record in (intent(1), attempt(1), settlement(1), refusal(2))
     ]
     data = b"".join(frames)
-    ends = [sum(map(len, frames[: i + 1])) for i in range(len(frames))]
+    ends = [sum(map(len, frames[:i])) for i in range(len(frames) + 1)]
     for cut in range(len(data) + 1):
         reading = segments.Reading()
         records = list(segments.read(data[:cut], reading))
-        assert len(records) == sum(end <= cut for end in ends)
-        assert reading.damaged == 0
-        assert reading.torn == cut - max([0, *[end for end in ends if end <= cut]])
+        assert len(records) == sum(end <= cut for end in ends[1:])
+        assert (reading.torn, reading.damaged) == (0, cut not in ends)
 
 
-def test_a_flipped_bit_anywhere_yields_no_wrong_record() -> None:
+def test_a_flipped_bit_anywhere_is_noticed_and_yields_no_wrong_record() -> None:
     records: list[Record] = [intent(1), attempt(1), settlement(1)]
     data = b"".join(segments.frame(record) for record in records)
     for at in range(len(data)):
         reading = segments.Reading()
         broken = bytearray(data)
         broken[at] ^= 0x10
-        found = list(segments.read(bytes(broken), reading))
+        found = list(segments.read(bytes(broken) + bytes(500), reading))
         assert found == records[: len(found)]
         assert len(found) < 3
-        assert reading.damaged or reading.torn
+        assert (reading.torn, reading.damaged) == (0, 1)
 
 
-def test_zeros_at_the_end_are_a_torn_tail() -> None:
+@pytest.mark.parametrize("room", [0, 1, 7, 8, 64])
+def test_room_that_was_never_used_is_not_torn(room: int) -> None:
     reading = segments.Reading()
-    data = segments.frame(intent(1)) + bytes(64)
+    data = segments.frame(intent(1)) + bytes(room)
     assert list(segments.read(data, reading)) == [intent(1)]
-    assert (reading.torn, reading.damaged) == (64, 0)
+    assert (reading.torn, reading.damaged) == (0, 0)
+
+
+def test_of_an_append_that_nobody_finished_the_bytes_are_counted() -> None:
+    reading = segments.Reading()
+    data = segments.frame(intent(1)) + bytes(8) + b"half a frame" + bytes(500)
+    assert list(segments.read(data, reading)) == [intent(1)]
+    assert (reading.torn, reading.damaged) == (20, 0)
 
 
 def test_a_damaged_journal_gives_what_it_can_and_is_kept(folder: Path) -> None:
-    journal = Journal(folder)
-    whole_call(journal, 1)
     payload = b"\x93no record"
-    os.write(journal._fd, len(payload).to_bytes(4, "little"))
-    os.write(journal._fd, zlib.crc32(payload).to_bytes(4, "little") + payload)
-    whole_call(journal, 2)
-    (path,) = folder.iterdir()
-    abandon(journal)
+    strange = len(payload).to_bytes(4, "little") + zlib.crc32(payload).to_bytes(4, "little")
+    one, two = (
+        segments.frame(intent(number)) + segments.frame(settlement(number)) for number in (1, 2)
+    )
+    folder.mkdir()
+    path = folder / segments.file_name(str(call_id(1)), 1)
+    path.write_bytes(one + strange + payload + two + bytes(100))
     for orphan in orphans(folder):
         assert len(list(orphan.items())) == 2
         assert orphan.reading.damaged == 1
@@ -304,69 +336,69 @@ def test_a_damaged_journal_gives_what_it_can_and_is_kept(folder: Path) -> None:
 # Full disks
 
 
-def full_after(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    """From now on the disk takes `room` more bytes, and then none."""
-    real = os.write
+def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
+    """From now on there is no room for another segment."""
 
-    def write(fd: int, data: bytes) -> int:
-        nonlocal room
-        if room == 0:
-            raise OSError(28, "No space left on device")
-        taken = real(fd, data[:room])
-        room -= taken
-        return taken
+    def refuse(descriptor: int, begin: int, size: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", write)
+    patch.setattr(os, "posix_fallocate", refuse)
 
 
-@pytest.mark.parametrize("room", [0, 1, 7, 8, 9, 100])
-def test_half_a_frame_on_a_full_disk_does_not_poison_what_comes_later(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, room: int
-) -> None:
-    journal = Journal(folder)
-    whole_call(journal, 1)
-    with monkeypatch.context() as patch:
-        full_after(patch, room)
-        with pytest.raises(JournalUnavailable):
-            journal.append(intent(2))
-    whole_call(journal, 3)
-    assert len(drain(journal)) == 2
-    abandon(journal)
-    assert list(replayed(folder)) == [1, 3]
+def fill(journal: Journal) -> int:
+    """Appends refusals until one is refused itself; how many there are."""
+    for taken in range(1_000):
+        try:
+            journal.append(refusal(100 + taken))
+        except JournalUnavailable:
+            return taken
+    pytest.fail("The journal has no end")
 
 
-def test_half_a_frame_that_cannot_be_cut_off_ends_the_segment(
+def test_without_room_for_its_first_segment_there_is_no_journal(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = Journal(folder)
-    journal.append(intent(1))
-    journal.append(attempt(1))
+    fill_the_disk(monkeypatch)
+    with pytest.raises(OSError, match="No space"):
+        Journal(folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_without_room_for_a_new_segment_the_old_one_goes_on_to_its_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(folder, segment_bytes=20_000)
+    journal.append(intent(1), attempt(1))
     with monkeypatch.context() as patch:
-        full_after(patch, 20)
-        patch.setattr(os, "ftruncate", lambda fd, size: (_ for _ in ()).throw(OSError(5, "I/O")))
-        for number in (2, 3):
-            with pytest.raises(JournalUnavailable):
-                journal.append(intent(number))
-    journal.append(settlement(1))
-    whole_call(journal, 4)
+        fill_the_disk(patch)
+        taken = fill(journal)
+        assert fill(journal) == 0
+    assert 20_000 - 300 < journal._segment.used <= 20_000
+    assert len(list(folder.iterdir())) == journal.segments == 1
+    whole_call(journal, 2)
+    assert journal.segments == 2
     abandon(journal)
     found = replayed(folder)
-    assert found == {n: Call(intent(n), (attempt(n),), settlement(n)) for n in (1, 4)}
+    assert found.pop(1) == Call(intent(1), (attempt(1),))
+    assert found.pop(2) == Call(intent(2), (attempt(2),), settlement(2))
+    assert sorted(found) == list(range(100, 100 + taken))
 
 
 def test_the_end_of_a_call_is_not_refused_by_a_full_disk(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = Journal(folder)
-    journal.append(intent(1))
-    journal.append(attempt(1))
+    journal = Journal(folder, segment_bytes=2_000)
+    for number in (1, 2):
+        journal.append(intent(number), attempt(number))
     with monkeypatch.context() as patch:
-        full_after(patch, 0)
-        journal.append(settlement(1))
+        fill_the_disk(patch)
+        fill(journal)
+        journal.append(settlement(1, content=bytes(2_000)))
     assert journal.unwritten == 1
-    (call,) = drain(journal)
-    assert isinstance(call, Call)
-    assert call.settlement == settlement(1)
+    journal.append(settlement(2))
+    assert journal.unwritten == 1
+    calls = [item for item in drain(journal) if isinstance(item, Call)]
+    assert [call.settlement is not None for call in calls] == [True, True]
 
 
 FILE_LIMIT = """
@@ -374,8 +406,8 @@ import resource, sys
 from pathlib import Path
 from tests.usage.samples import *
 from usage.journal import Journal, JournalUnavailable
-journal = Journal(Path(sys.argv[1]))
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+journal = Journal(Path(sys.argv[1]), segment_bytes=4_000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
 taken = 0
 try:
     for taken in range(100):
@@ -398,6 +430,7 @@ def test_a_real_limit_on_the_file_leaves_whole_frames_only(folder: Path) -> None
     for orphan in orphans(folder):
         assert len(list(orphan.items())) == taken
         assert (orphan.reading.torn, orphan.reading.damaged) == (0, 0)
+    assert len(list(folder.iterdir())) == 1
 
 
 # Rotation
@@ -437,42 +470,31 @@ def test_a_call_is_whole_across_segments(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_without_room_for_a_new_segment_the_old_one_goes_on(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_record_larger_than_a_segment_gets_one_of_its_own(folder: Path) -> None:
     journal = Journal(folder, segment_bytes=1_000)
-    journal.append(intent(1))
-    journal.append(attempt(1))
-
-    def refuse(path: Path) -> int:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("usage.journal.create", refuse)
-        for number in range(2, 20):
-            whole_call(journal, number)
-    assert journal.segments == 1
-    for number in range(20, 30):
-        whole_call(journal, number)
-    assert journal.segments > 1
+    journal.append(intent(1), attempt(1))
+    journal.append(intent(2), attempt(2))
+    large = settlement(1, content=bytes(100_000))
+    journal.append(large)
+    journal.append(settlement(2))
     abandon(journal)
-    assert sorted(replayed(folder)) == list(range(1, 30))
+    assert replayed(folder) == {
+        1: Call(intent(1), (attempt(1),), large),
+        2: Call(intent(2), (attempt(2),), settlement(2)),
+    }
 
 
-def test_a_segment_whose_beginning_could_not_be_written_is_not_begun(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = Journal(folder, segment_bytes=500)
-    journal.append(intent(1))
-    journal.append(attempt(1))
-    journal.append(refusal(2))
-    with monkeypatch.context() as patch:
-        full_after(patch, 100)
-        with pytest.raises(JournalUnavailable):
-            journal.append(refusal(3))
-    assert len(list(folder.iterdir())) == 1
+def test_many_open_calls_are_not_copied_for_every_few_records(folder: Path) -> None:
+    journal = Journal(folder, segment_bytes=1_000)
+    for number in range(1_000):
+        journal.append(intent(number), attempt(number))
+    before = journal.segments
+    assert before < 50
+    for number in range(1_000):
+        journal.append(settlement(number))
+    assert journal.segments - before <= 2
     abandon(journal)
-    assert sorted(replayed(folder)) == [1, 2]
+    assert len(replayed(folder)) == 1_000
 
 
 # Owners
@@ -607,6 +629,56 @@ def test_a_kill_loses_nothing_that_was_acknowledged(folder: Path, read_lines: in
     assert list(folder.iterdir()) == []
 
 
+def append_until_killed(folder: Path, segment_bytes: int, calls: list[Call], tell: int) -> None:
+    """In a child. A byte for each `append` that returned."""
+    journal = Journal(folder, segment_bytes=segment_bytes)
+    for call in calls:
+        journal.append(call.intent, call.attempts[0])
+        os.write(tell, b"i")
+        assert call.settlement is not None
+        journal.append(call.settlement)
+        os.write(tell, b"s")
+    signal.pause()
+
+
+def appends_before_a_kill(folder: Path, segment_bytes: int, calls: list[Call]) -> int:
+    hear, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            append_until_killed(folder, segment_bytes, calls, tell)
+        finally:
+            os._exit(1)
+    os.close(tell)
+    select.select([hear], [], [], 30)
+    time.sleep(random.uniform(0, 0.003))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    told = len(os.read(hear, 65_536))
+    os.close(hear)
+    return told
+
+
+@pytest.mark.parametrize("segment_bytes", [3_000, 100_000])
+def test_a_kill_in_the_middle_of_an_append_damages_nothing(
+    folder: Path, segment_bytes: int
+) -> None:
+    calls = [
+        Call(intent(number), (attempt(number),), settlement(number)) for number in range(1_500)
+    ]
+    for _ in range(100):
+        told = appends_before_a_kill(folder, segment_bytes, calls)
+        found = replayed(folder)
+        ended = sum(
+            isinstance(item, Call) and item.settlement is not None for item in found.values()
+        )
+        assert len(found) + ended in {told, told + 1}
+        for number, call in enumerate(calls[: len(found)]):
+            settled = call.settlement if number < ended else None
+            assert found[number] == Call(call.intent, call.attempts, settled)
+        assert list(folder.iterdir()) == []
+
+
 def test_a_child_of_the_worker_does_not_keep_its_journal_alive(folder: Path) -> None:
     journal = Journal(folder)
     whole_call(journal, 1)
@@ -618,9 +690,8 @@ def test_a_child_of_the_worker_does_not_keep_its_journal_alive(folder: Path) -> 
     try:
         os.read(ready, 1)
         assert list(orphans(folder)) == []
-        os.close(journal._fd)
+        abandon(journal)
         assert list(replayed(folder)) == [1]
-        journal._fd = -1
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -132,7 +132,7 @@ def test_what_is_left_is_told() -> None:
     lease = rig.lease(key, tenant)
     assert (lease.limit, lease.remaining, lease.reset_seconds) == (60, 58, 60.0)
     assert (lease.token_limit, lease.token_remaining) == (None, None)
-    assert [(it.level, it.what, it.limit, it.before, it.after) for it in lease.told] == [
+    assert lease.told == [
         ("key", "requests", 60, 59, 58),
         ("tenant", "requests", 99, 98, 97),
     ]

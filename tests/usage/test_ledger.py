@@ -540,7 +540,7 @@ def test_what_dead_workers_left_is_replayed_once(journal: Journal, price: Price)
         dead.append(attempt(100 * number + 50, price_id=price.id))
         dead.append(intent(100 * number + 60))
         Flusher(dead, at_once=4).flush_now() if number == 1 else None
-        dead._let_go_after_fork()
+        dead.close(keep=True)
     flusher = Flusher(journal, at_once=4)
     flusher.replay_orphans()
     flusher.replay_orphans()
@@ -567,7 +567,7 @@ def test_large_contents_are_written_a_few_at_a_time(
     for number, owner in enumerate([journal] * 9 + [dead] * 9):
         owner.append(intent(number))
         owner.append(settlement(number, content=bytes(100_000)))
-    dead._let_go_after_fork()
+    dead.close(keep=True)
     flusher = Flusher(journal, at_once_bytes=250_000)
     flusher.flush_now()
     flusher.replay_orphans()
@@ -580,7 +580,7 @@ def test_a_replay_that_fails_leaves_the_journal_for_the_next_look(
 ) -> None:
     dead = Journal(journal.folder)
     whole_call(dead, 1)
-    dead._let_go_after_fork()
+    dead.close(keep=True)
     flusher = Flusher(journal)
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -599,7 +599,7 @@ def test_the_thread_flushes_by_itself_and_empties_the_journal_when_it_stops(
 ) -> None:
     dead = Journal(journal.folder)
     whole_call(dead, 1000)
-    dead._let_go_after_fork()
+    dead.close(keep=True)
     flusher = Flusher(journal, interval=0.01, look_every=0.01)
     flusher.start()
     for number in range(500):

@@ -25,7 +25,6 @@ def test_names_are_lower_case_and_values_have_no_space_around_them() -> None:
     )
     assert (b"x-some", b"a b") in reader.headers
     assert (reader.length, reader.is_chunked, reader.closes) == (7, False, False)
-    assert reader.offered_id == b"mine"
 
 
 def test_a_name_that_a_proxy_may_take_for_another_is_dropped() -> None:

@@ -7,7 +7,9 @@ from uuid import UUID, uuid4
 
 from gateway.pictures import caller_of, levels_of
 from gateway.relay import endpoints
+from gateway.relay.asking import asked
 from gateway.relay.exchange import Exchange
+from gateway.relay.letters import Letters
 from gateway.relay.ports import House, Slots
 from gateway.snapshot import Known
 from keys import tokens
@@ -157,7 +159,7 @@ class Edge:
             clock=self.clock,
             max_body=1_000_000,
             slots=Slots(self.slots),
-            timeouts=Timeouts(),
+            letters=Letters(Timeouts()),
         )
         self.wishes: list[Wish] = []
         self.unclaimed: list[UUID] = []
@@ -220,6 +222,11 @@ class Edge:
         if self.writes:
             self.exchange.leave()
 
+    def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        self.start(status, headers)
+        self.relay(body)
+        self.finish()
+
     def read_on(self) -> None:
         self.reads_on = True
 
@@ -235,7 +242,7 @@ class Edge:
         found = endpoints.find("POST", path)
         assert found is not None
         sent = headers if headers is not None else [(b"authorization", b"Bearer " + KEY.encode())]
-        self.exchange.begin(found[0], found[1], sent, "203.0.113.9", None)
+        self.exchange.begin(asked(self.house.chain, *found, sent), "203.0.113.9")
         if self.wants_body:
             self.exchange.received(body if isinstance(body, bytes) else json.dumps(body).encode())
         return self

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.relay import content, endpoints
+from gateway.relay.asking import asked
 from gateway.relay.dispatch import MAX_ANSWER
 from gateway.snapshot import UNKNOWN, UNLOOKABLE
 from keys import tokens
 from providers.routing import Catalogue, OwnRoutes, Serving
-from providers.types import FailureKind, Headers, PriceTag, UpstreamFailure, Usage
+from providers.types import FailureKind, Headers, Origin, PriceTag, UpstreamFailure, Usage
 from tenants import sealing
 from tenants.limits import LimitSet, Rate
 from tenants.sealing import Secret
@@ -71,13 +72,14 @@ def test_what_goes_upstream_is_the_providers_credential_and_the_targets_name() -
     ]
     edge = Edge(found=known()).call({**CHAT, "temperature": 0.5}, headers)
     (request,) = edge.requests
-    sent = dict(request.headers)
+    letterhead = request.letterhead
+    sent = dict(letterhead.headers)
     assert sent[b"authorization"] == b"Bearer " + UPSTREAM_KEY
     assert {b"cookie", b"x-forwarded-for", b"openai-organization"}.isdisjoint(sent)
-    assert KEY.encode() not in b"".join(value for _, value in request.headers) + request.body
-    assert request.path == b"/v1/chat/completions"
+    assert KEY.encode() not in letterhead.encoded + request.body
+    assert letterhead.path == b"/v1/chat/completions"
     assert json.loads(request.body) == {**CHAT, "model": "up-m", "temperature": 0.5}
-    assert sent[b"x-request-id"] == edge.intent.request_id.hex.encode() + b"-1"
+    assert request.attempt_id == edge.intent.request_id.hex + "-1"
 
 
 def test_usage_is_priced_and_told() -> None:
@@ -221,7 +223,8 @@ def test_a_body_over_the_limit_is_413() -> None:
     edge.wants_body = False
     edge.call(CHAT)
     late = Edge(found=known())
-    late.exchange.begin(*_chat(), [(b"authorization", b"Bearer " + KEY.encode())], "", None)
+    bearer = [(b"authorization", b"Bearer " + KEY.encode())]
+    late.exchange.begin(asked(late.house.chain, *_chat(), bearer), "")
     late.exchange.too_large()
     assert (late.status, late.error["code"]) == (413, "body_too_large")
     late.assert_nothing_left()
@@ -283,7 +286,9 @@ def test_a_model_that_nothing_serves_just_now_is_503() -> None:
 def test_a_tenants_own_provider_serves_a_shared_model_of_its_kind_with_its_own_credential() -> None:
     own = upstream("own", b"sk-own-0123456789")
     edge = Edge(found=known(own=OwnRoutes(Catalogue(), own))).call(CHAT)
-    assert dict(edge.requests[0].headers)[b"authorization"] == b"Bearer sk-own-0123456789"
+    assert (
+        dict(edge.requests[0].letterhead.headers)[b"authorization"] == b"Bearer sk-own-0123456789"
+    )
 
 
 def test_a_tenants_own_provider_serves_unlisted_models_unpriced() -> None:
@@ -341,6 +346,13 @@ def test_the_hold_bounds_input_by_bytes_and_output_by_the_cap() -> None:
 
 
 # --- 8: translate -----------------------------------------------------------------------------------------------------
+
+
+def test_an_address_that_no_request_can_name_is_502_and_reaches_no_upstream() -> None:
+    nowhere = replace(upstream(), origin=Origin("https", "a b", 443))
+    edge = Edge(found=known(route("m", nowhere))).call(CHAT)
+    assert (edge.status, edge.error["code"], edge.requests) == (502, "upstream_error", [])
+    edge.assert_nothing_left()
 
 
 def test_a_tampered_credential_is_503_and_reaches_no_upstream() -> None:
