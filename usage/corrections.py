@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from tenants import validation
@@ -12,11 +12,10 @@ from tenants.audit import Target
 from tenants.changes import change
 from tenants.clock import SYSTEM
 from tenants.errors import Invalid
-from usage import rows
 from usage.budget_books import sharing
-from usage.charging import charge, sums_of
+from usage.charging import charge
 from usage.models import LedgerEntry, RequestLog
-from usage.tables import Row
+from usage.sums import Portion, Totals, Whose, add_up
 
 #: Calls that one transaction corrects.
 AT_ONCE: Final = 500
@@ -84,9 +83,10 @@ def correct(
         lines = [_line(each, calls, actor, text, correction_id) for each in todo]
         LedgerEntry.objects.bulk_create(lines)
         _correct_logs(todo, calls)
-        rows.ROLLUPS.write(_rollups(lines, calls))
-        # The line is charged where the call was: it has its month, its day and its levels.
-        charge(sums_of(lines), None)
+        # A line is charged where the call was: it has its month, its day and its levels.
+        portions = [_portion(line, calls[line.month, line.request_id]) for line in lines]
+        add_up(portions)
+        charge(portions, None)
         done = Corrected(
             len(lines), sum(line.cost_nano_usd or 0 for line in lines), len(corrections) - len(todo)
         )
@@ -192,13 +192,13 @@ def _correct_logs(todo: Sequence[Correction], calls: dict[tuple[str, UUID], _Cal
         )
 
 
-def _rollups(lines: Sequence[LedgerEntry], calls: dict[tuple[str, UUID], _Call]) -> list[Row]:
-    """What the lines add to the sums, sorted as flushes sort theirs: a request that had no price has one now."""
-    sums: dict[tuple[Any, ...], Row] = {}
-    for line in lines:
-        row: Any = sums.setdefault(rows.rollup_place(line), rows.empty_rollup(line))
-        row.tokens_in += line.tokens_in
-        row.tokens_out += line.tokens_out
-        row.cost_nano_usd += line.cost_nano_usd or 0
-        row.unpriced_requests -= calls[line.month, line.request_id].cost is None
-    return [sums[place] for place in sorted(sums)]
+def _portion(line: LedgerEntry, call: _Call) -> Portion:
+    """What a line adds to the sums: a request that had no price has one now."""
+    named = {name: getattr(line, name) for name in Whose._fields}
+    totals = Totals(
+        tokens_in=line.tokens_in,
+        tokens_out=line.tokens_out,
+        cost_nano_usd=line.cost_nano_usd or 0,
+        unpriced_requests=-(call.cost is None),
+    )
+    return Whose(**{**named, "day": f"{line.day}"}), totals

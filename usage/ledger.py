@@ -6,7 +6,7 @@ and two workers with the same file all end in the same tables.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -17,12 +17,15 @@ from providers.models import Price
 from providers.prices import price_tag
 from providers.types import Usage
 from usage import rows
+from usage.alike import Ended, Try, ended, ended_alike, outcome_of, refused_alike, tried_alike
 from usage.budget_books import sharing
 from usage.calls import Call, Item
-from usage.charging import charge, sums_of
+from usage.charging import charge
 from usage.idempotency import close_claims
 from usage.pricing import PriceTag, cost
 from usage.records import Refusal, Settlement
+from usage.sums import add_up
+from usage.tables import New, insert
 
 #: Error code and status of calls whose worker was killed while they were open.
 WORKER_DIED: Final = "worker_died"
@@ -44,33 +47,30 @@ def apply(items: Sequence[Item], boot: str | None = None) -> Applied:
     budget it counts in, out of what the worker `boot` has borrowed there; its hold goes. An open call: a hold, unless it was
     settled before. Raises Django's database errors, and then nothing is changed.
     """
-    opened: list[Call] = []
-    settled: list[tuple[Call, Settlement]] = []
-    logs = []
-    for item in _each_once(items):
-        if isinstance(item, Refusal):
-            logs.append(rows.refusal_row(item))
-        elif item.settlement is None:
-            opened.append(item)
-        else:
-            settled.append((item, item.settlement))
-            logs.append(rows.log_row(item, item.settlement))
-    entries = [rows.entry_row(*end) for end in settled if end[1].dispatched != "no"]
-    attempts = [row for end in settled for row in rows.attempt_rows(*end)]
-    contents = [rows.content_row(*end) for end in settled if end[1].content is not None]
+    refused, opened, settled = _each_once(items)
+    calls = ended_alike([ended(*end) for end in settled])
+    charged = [alike for alike in calls if alike[0].end.dispatched != "no"]
+    tries = [Try(each, outcome_of(each, end)) for call, end in settled for each in call.attempts]
+    logs = [rows.log_block(alike) for alike in calls]
+    logs += [rows.refusal_block(alike) for alike in refused_alike(refused)]
+    entries = [rows.entry_block(alike) for alike in charged]
+    attempts = [rows.attempt_block(alike) for alike in tried_alike(tries)]
     with transaction.atomic():
         sharing()
-        new_logs = rows.LOGS.insert(logs)
-        new_entries = rows.ENTRIES.insert(entries)
-        rows.ATTEMPTS.write(attempts)
-        rows.CONTENTS.write(contents)
+        new_logs, new_entries, *_ = insert(
+            (rows.LOGS, logs),
+            (rows.ENTRIES, entries),
+            (rows.ATTEMPTS, attempts),
+            (rows.CONTENTS, rows.content_blocks(calls)),
+        )
         _forget_holds(call for call, _ in settled)
         close_claims(items)
-        new_holds = rows.HOLDS.insert([rows.hold_row(call) for call in _not_yet_settled(opened)])
+        [new_holds] = insert((rows.HOLDS, rows.hold_blocks(_not_yet_settled(opened))))
+        portions = [rows.portion(alike) for alike in _of_new(new_entries, charged)]
         # Last, and sorted: only these rows are shared by workers, so they are locked briefly and by all in the same order.
-        rows.ROLLUPS.write(rows.rollup_rows(new_entries))
-        charge(sums_of(new_entries), boot)
-    return Applied(len(new_logs), len(new_entries), len(new_holds))
+        add_up(portions)
+        charge(portions, boot)
+    return Applied(new_logs.number, new_entries.number, new_holds.number)
 
 
 def settle_orphans(items: Sequence[Item], now_us: int) -> list[Item]:
@@ -92,17 +92,30 @@ def settle_orphans(items: Sequence[Item], now_us: int) -> list[Item]:
     ]
 
 
-def _each_once(items: Iterable[Item]) -> Iterable[Item]:
-    """Each call once, settled if it is that anywhere in `items`."""
-    once: dict[int, Item] = {}
+def _each_once(
+    items: Iterable[Item],
+) -> tuple[Collection[Refusal], Sequence[Call], Collection[tuple[Call, Settlement]]]:
+    """What was refused, what is open, and what is settled; a call that is here twice is settled if it is that once."""
+    refused: dict[int, Refusal] = {}
+    opened: dict[int, Call] = {}
+    settled: dict[int, tuple[Call, Settlement]] = {}
     for item in items:
         if isinstance(item, Refusal):
-            once[item.request_id.int] = item
-        elif item.settlement is not None:
-            once[item.intent.request_id.int] = item
+            refused[item.request_id.int] = item
+        elif item.settlement is None:
+            opened[item.intent.request_id.int] = item
         else:
-            once.setdefault(item.intent.request_id.int, item)
-    return once.values()
+            settled[item.intent.request_id.int] = item, item.settlement
+    left_open = [call for number, call in opened.items() if number not in settled]
+    return refused.values(), left_open, settled.values()
+
+
+def _of_new(new: New, calls: list[list[Ended]]) -> list[list[Ended]]:
+    """Without the calls whose rows were there before."""
+    if new.ids is None:
+        return calls
+    left = ([call for call in alike if call.end.request_id in new.ids] for alike in calls)
+    return [alike for alike in left if alike]
 
 
 def _by_month(calls: Iterable[Call]) -> dict[str, list[UUID]]:

@@ -36,6 +36,8 @@ CELLAR = (
     "usage/windows.py",
     "usage/parked.py",
     "usage/records.py",
+    "usage/calls.py",
+    "usage/alike.py",
     "tenants/limits.py",
     "tenants/sealing.py",
     "usage/levels.py",

@@ -48,6 +48,7 @@ from usage.models import (
     RequestLog,
     Rollup,
 )
+from usage.records import Why, why_text
 
 pytestmark = pytest.mark.django_db
 
@@ -225,6 +226,43 @@ def test_more_rows_than_one_statement_takes_are_all_there() -> None:
     assert ledger.apply([settled(n) for n in range(2_500)]) == (2_500, 2_500, 0)
     assert ledger.apply([settled(n) for n in range(2_000, 3_000)]) == (500, 500, 0)
     assert Rollup.objects.get().requests == 3_000
+
+
+def test_calls_that_are_alike_and_calls_that_are_not_each_keep_their_own() -> None:
+    """So many of each caller that some rows go together and some alone; a few fail, and some say nothing of why."""
+    callers = [
+        msgspec.structs.replace(CALLER, key_id=uuid.UUID(int=100 + n), team=f"team-{n}")
+        for n in range(3)
+    ]
+    calls = []
+    for n in range(200):
+        begun = intent(n, caller=callers[n * n % 7 % 3])
+        why = Why("b\u2028\x85", (f"target\n{n}",)) if n % 3 else None
+        end = msgspec.structs.replace(settlement(n, cost=n), status=502 if n % 50 == 7 else 200)
+        calls.append(Call(msgspec.structs.replace(begun, why=why), (attempt(n),), end))
+    assert ledger.apply([*calls, *map(refusal, range(200, 220))]) == (220, 200, 0)
+    assert ledger.apply(calls[50:150]) == (0, 0, 0)
+    for call in calls:
+        begun, ended = call.intent, call.settlement
+        assert ended is not None
+        log = RequestLog.objects.get(request_id=begun.request_id)
+        assert (log.key_id, log.team) == (begun.caller.key_id, begun.caller.team)
+        assert (log.correlation_id, log.status) == (begun.correlation_id, ended.status)
+        assert (log.created_at, log.why) == (from_unix_us(begun.received_at), why_text(begun.why))
+        entry = LedgerEntry.objects.get(request_id=begun.request_id)
+        assert (entry.key_id, entry.cost_nano_usd) == (begun.caller.key_id, ended.cost_nano_usd)
+        assert entry.created_at == from_unix_us(ended.settled_at)
+    assert Attempt.objects.count() == 200
+    assert_rollups_are_the_sums_of_the_entries()
+    for caller in callers:
+        of_key = LedgerEntry.objects.filter(key_id=caller.key_id)
+        sums = Rollup.objects.filter(key_id=caller.key_id).aggregate(
+            requests=Sum("requests"), cost=Sum("cost_nano_usd")
+        )
+        assert sums == {
+            "requests": of_key.count(),
+            "cost": of_key.aggregate(cost=Sum("cost_nano_usd"))["cost"],
+        }
 
 
 @pytest.mark.django_db(transaction=True)
