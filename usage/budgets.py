@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from usage import windows
-from usage.budget_books import Books, Key, Line, write_balances
+from usage.budget_books import Books, Key, Line, write_rows
 from usage.budget_starts import Kinds, limits_of, make
 from usage.budget_terms import (
     SLICE_SECONDS,
@@ -48,7 +48,6 @@ def lease(boot: str, asks: Sequence[BudgetAsk], now: datetime) -> list[Reply]:
                 desk = _Desk(boot, lines, limits, now)
                 replies = [desk.answer(ask) for ask in asks]
                 books.write()
-                desk.extend()
                 return replies
         make(missing, kinds)
 
@@ -63,15 +62,10 @@ class _Desk:
         self._lines = lines
         self._limits = limits
         self._until = now + timedelta(seconds=SLICE_SECONDS)
-        self._served: set[int] = set()
 
     def answer(self, ask: BudgetAsk) -> Reply:
         parts = [(part, self._limit(_key(part))) for part in ask.parts]
         return self._short(parts) or Granted(tuple(self._grant(*each) for each in parts))
-
-    def extend(self) -> None:
-        """What was asked for is lent anew."""
-        HoldSlice.objects.filter(id__in=self._served).update(deadline=self._until)
 
     def _limit(self, key: Key) -> int | None:
         if key.window == windows.PREPAID:
@@ -107,7 +101,7 @@ class _Desk:
         line.revive()
         line.lend(generous(part.need, part.like, limit - line.used) if part.need else 0)
         line.balance.ceiling = max(limit, line.used)
-        self._served.add(its_slice.id)
+        line.extend(self._until)
         return Grant(its_slice.id, its_slice.lent)
 
     def _close_slice(self, line: Line | None) -> None:
@@ -195,7 +189,7 @@ def _write_off(boot: UUID, is_present: bool, overdue: Q, now: datetime) -> int:
         for its_slice in slices:
             of[its_slice.balance_id].held -= its_slice.amount
             of[its_slice.balance_id].spent += its_slice.amount
-        write_balances(balances)
+        write_rows(balances, ())
         full = [each.id for each in slices if each.amount]
         HoldSlice.objects.filter(id__in=full).update(written_off_at=now)
         HoldSlice.objects.filter(id__in=[each.id for each in slices if not each.amount]).delete()
