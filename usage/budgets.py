@@ -33,9 +33,16 @@ GRACE_SECONDS: Final = 10.0
 #: Slices that one sweep looks at.
 _AT_ONCE: Final = 500
 
+_NOTHING: Final[Mapping[int, int]] = {}
 
-def lease(boot: str, asks: Sequence[BudgetAsk], now: datetime) -> list[Reply]:
-    """One reply per ask, in order; an ask sees what those before it were granted. Lent until `now` + SLICE_SECONDS."""
+
+def lease(
+    boot: str, asks: Sequence[BudgetAsk], now: datetime, returns: Mapping[int, int] = _NOTHING
+) -> list[Reply]:
+    """One reply per ask, in order; an ask sees what those before it were granted. Lent until `now` + SLICE_SECONDS.
+
+    `returns`: what the worker gives back of the slices that it asks for, as with `give_back`; it goes before all asks.
+    """
     parts = {_key(part): part for ask in asks for part in ask.parts}
     kinds: Kinds = {key.level_id: part.kind for key, part in parts.items()}
     while True:
@@ -45,6 +52,7 @@ def lease(boot: str, asks: Sequence[BudgetAsk], now: datetime) -> list[Reply]:
             limits = limits_of(parts, kinds)
             missing = [key for key in parts if key not in lines and limits.get(key, 0) is not None]
             if not missing:
+                _take_back(books, returns)
                 desk = _Desk(boot, lines, limits, now)
                 replies = [desk.answer(ask) for ask in asks]
                 books.write()
@@ -122,10 +130,14 @@ def give_back(boot: str, amounts: Mapping[int, int]) -> None:
     """Slice id → amount; more than is in the slice is as much as is in it. A slice that is not there any more is passed over."""
     with transaction.atomic():
         books = Books.of_slices(boot, amounts)
-        for line in books.lines:
-            if line.slice is not None and line.slice.id in amounts:
-                line.take_back(amounts[line.slice.id])
+        _take_back(books, amounts)
         books.write()
+
+
+def _take_back(books: Books, amounts: Mapping[int, int]) -> None:
+    for line in books.lines:
+        if line.slice is not None and line.slice.id in amounts:
+            line.take_back(amounts[line.slice.id])
 
 
 def renew(boot: str, now: datetime) -> dict[int, Lent]:

@@ -94,6 +94,19 @@ def test_near_the_limit_a_slice_is_what_the_call_needs_and_no_more(budgeted: API
     assert balance() == (0, 62 + 930, 1_000)
 
 
+def test_what_goes_back_with_an_ask_is_there_for_it(budgeted: APIKey) -> None:
+    ask(budgeted, 900)
+    mine = HoldSlice.objects.get()
+    wanted = BudgetAsk((part(budgeted, 1_000),))
+    (reply,) = budgets.lease(BOOT, [wanted], NOW, {mine.id: 900})
+    assert isinstance(reply, Granted)
+    assert reply.grants[0] == (mine.id, 1_000)
+    assert balance() == (0, 1_000, 1_000)
+    (reply,) = budgets.lease(BOOT, [wanted], NOW, {mine.id: 1})
+    assert isinstance(reply, Short)
+    assert balance() == (0, 999, 1_000), "it went back all the same"
+
+
 def test_only_what_is_lent_anew_gets_a_new_deadline(budgeted: APIKey) -> None:
     ask(budgeted, 100)
     ask(budgeted, 100, OTHER)
