@@ -286,6 +286,7 @@ SERVING_OPTIONS = "-c statement_timeout=15s -c lock_timeout=5s"
 #: Seconds that a serving process waits for one answer of PostgreSQL: a little longer than it lets a statement run.
 ANSWER_SECONDS = 18.0
 if _database["ENGINE"].endswith("sqlite3"):
+    _database["ENGINE"] = "tenants.fair_sqlite3"
     _database["OPTIONS"] = {
         # A transaction takes its write lock when it begins: upgrading later fails at once, whatever the time limit.
         "transaction_mode": "IMMEDIATE",

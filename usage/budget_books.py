@@ -34,31 +34,30 @@ _SQLITE_LOCKED: Final = (
     ' AND "window" IN (SELECT value FROM json_each(%s)) ORDER BY id'
 )
 _SLICE: Final = "SELECT id, balance_id, amount, lent, written_off_at FROM usage_holdslice"
-_POSTGRES_SLICES: Final = (
+_POSTGRES_SLICES_OF: Final = (
     f"{_SLICE} WHERE boot = %s::uuid AND balance_id = ANY(%s) ORDER BY id FOR UPDATE"
 )
-_SQLITE_SLICES: Final = (
+_SQLITE_SLICES_OF: Final = (
     f"{_SLICE} WHERE boot = %s AND balance_id IN (SELECT value FROM json_each(%s)) ORDER BY id"
 )
-_BALANCES: Final = (
-    (
-        "UPDATE usage_balance b SET spent = r.spent, held = r.held, ceiling = r.ceiling"
-        " FROM json_to_recordset(%s::json) AS r(id bigint, spent bigint, held bigint, ceiling bigint)"
-        " WHERE b.id = r.id"
-    ),
-    "UPDATE usage_balance SET spent = %s, held = %s, ceiling = %s WHERE id = %s",
+#: Balances and slices in one statement: each further answer that is waited for is time in which nobody else has the locks.
+_POSTGRES_WRITE: Final = (
+    "WITH balances AS (UPDATE usage_balance b SET spent = r.spent, held = r.held, ceiling = r.ceiling"
+    " FROM json_to_recordset(%s::json) AS r(spent bigint, held bigint, ceiling bigint, id bigint)"
+    " WHERE b.id = r.id)"
+    " UPDATE usage_holdslice s SET amount = r.amount, lent = r.lent,"
+    " deadline = COALESCE(r.deadline, s.deadline),"
+    " written_off_at = CASE WHEN r.alive THEN NULL ELSE s.written_off_at END"
+    " FROM json_to_recordset(%s::json)"
+    " AS r(amount bigint, lent bigint, deadline timestamptz, alive boolean, id bigint)"
+    " WHERE s.id = r.id"
 )
-_SLICES: Final = (
-    (
-        "UPDATE usage_holdslice s SET amount = r.amount, lent = r.lent,"
-        " written_off_at = CASE WHEN r.alive THEN NULL ELSE s.written_off_at END"
-        " FROM json_to_recordset(%s::json) AS r(id bigint, amount bigint, lent bigint, alive boolean)"
-        " WHERE s.id = r.id"
-    ),
-    (
-        "UPDATE usage_holdslice SET amount = %s, lent = %s,"
-        " written_off_at = CASE WHEN %s THEN NULL ELSE written_off_at END WHERE id = %s"
-    ),
+_SQLITE_BALANCES: Final = (
+    "UPDATE usage_balance SET spent = %s, held = %s, ceiling = %s WHERE id = %s"
+)
+_SQLITE_SLICES: Final = (
+    "UPDATE usage_holdslice SET amount = %s, lent = %s, deadline = COALESCE(%s, deadline),"
+    " written_off_at = CASE WHEN %s THEN NULL ELSE written_off_at END WHERE id = %s"
 )
 
 
@@ -117,6 +116,12 @@ class Line:
         self.balance.held += amount
         self.touched = True
 
+    def extend(self, until: datetime) -> None:
+        """What is in the slice, which must be there, is lent until then."""
+        assert self.slice is not None  # noqa: S101 - as in `lend`
+        self.slice.deadline = until
+        self.touched = True
+
     def take_back(self, amount: int) -> None:
         """Out of the slice, as much of it as is there."""
         its_slice = self.slice
@@ -171,10 +176,10 @@ class Books:
     def write(self) -> None:
         """Brings what was changed into the tables, in the order of the locks."""
         touched = [line for line in self.lines if line.touched]
-        if not touched:
-            return
-        write_balances(line.balance for line in touched)
-        write_slices(line.slice for line in touched if line.slice is not None)
+        write_rows(
+            [line.balance for line in touched],
+            [line.slice for line in touched if line.slice is not None],
+        )
 
 
 def _locked(levels: Collection[UUID], windows: Collection[str]) -> list[Balance]:
@@ -213,17 +218,17 @@ def _advise(function: str) -> None:
 
 
 def _slices(boot: str | None, balances: Collection[Balance]) -> list[HoldSlice]:
-    """Without their deadlines, which nobody changes here."""
+    """Without their deadlines, which nobody reads here."""
     if boot is None or not balances:
         return []
     ids = [balance.id for balance in balances]
     if connection.vendor == "postgresql":
         with postgres_cursor() as cursor:
-            cursor.execute(_POSTGRES_SLICES, [boot, ids])
+            cursor.execute(_POSTGRES_SLICES_OF, [boot, ids])
             rows = cursor.fetchall()
     else:
         with connection.cursor() as cursor:
-            cursor.execute(_SQLITE_SLICES, [UUID(boot).hex, json.dumps(ids)])
+            cursor.execute(_SQLITE_SLICES_OF, [UUID(boot).hex, json.dumps(ids)])
             rows = [(*row[:4], _in_utc(row[4])) for row in cursor.fetchall()]
     return [
         HoldSlice(id=row[0], balance_id=row[1], amount=row[2], lent=row[3], written_off_at=row[4])
@@ -236,26 +241,36 @@ def _in_utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.replace(tzinfo=UTC)
 
 
-def write_balances(balances: Iterable[Balance]) -> None:
-    columns = ("spent", "held", "ceiling", "id")
-    rows = [tuple(getattr(each, name) for name in columns) for each in balances]
-    _write(_BALANCES, columns, rows)
-
-
-def write_slices(slices: Iterable[HoldSlice]) -> None:
-    """All but the deadline; one that is not written off, or not any more, is that in the table too."""
-    rows = [(each.amount, each.lent, each.written_off_at is None, each.id) for each in slices]
-    _write(_SLICES, ("amount", "lent", "alive", "id"), rows)
-
-
-def _write(statements: tuple[str, str], columns: Sequence[str], rows: list[Any]) -> None:
-    """Rows that are locked. `statements`: one for PostgreSQL that takes them all, and one of SQLite's for each."""
-    if not rows:
+def write_rows(balances: Sequence[Balance], slices: Sequence[HoldSlice]) -> None:
+    """Rows that are locked. A slice that is not written off, or not any more, is that in the table too; one without a deadline
+    keeps what it has there.
+    """
+    if not balances and not slices:
         return
+    columns = ("spent", "held", "ceiling", "id")
+    of_balances = [tuple(getattr(each, name) for name in columns) for each in balances]
+    of_slices = [
+        (each.amount, each.lent, _text(each.deadline), each.written_off_at is None, each.id)
+        for each in slices
+    ]
     if connection.vendor == "postgresql":
-        document = json.dumps([dict(zip(columns, row, strict=True)) for row in rows])
+        documents = [
+            _document(columns, of_balances),
+            _document(("amount", "lent", "deadline", "alive", "id"), of_slices),
+        ]
         with postgres_cursor() as cursor:
-            cursor.execute(statements[0], [document])
-    else:
-        with connection.cursor() as cursor:
-            cursor.executemany(statements[1], rows)
+            cursor.execute(_POSTGRES_WRITE, documents)
+        return
+    with connection.cursor() as cursor:
+        cursor.executemany(_SQLITE_BALANCES, of_balances)
+        cursor.executemany(_SQLITE_SLICES, of_slices)
+
+
+def _text(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return str(connection.ops.adapt_datetimefield_value(moment))
+
+
+def _document(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    return json.dumps([dict(zip(columns, row, strict=True)) for row in rows])

@@ -94,8 +94,9 @@ def generous(need: int, like: int, left: int) -> int:
 # The functions that usage/budgets.py has for the worker. Each is one transaction, runs in a thread of the worker that keeps its
 # budgets, and raises `django.db.Error` when the database is away. `boot` is the uuid of the worker's journal.
 #
-#     lease(boot: str, asks: Sequence[BudgetAsk], now: datetime) -> list[Reply]
-#         One reply per ask, in order. An ask sees what those before it were granted. Lent until now + SLICE_SECONDS.
+#     lease(boot: str, asks: Sequence[BudgetAsk], now: datetime, returns: Mapping[int, int]) -> list[Reply]
+#         One reply per ask, in order. An ask sees what those before it were granted. Lent until now + SLICE_SECONDS. Before all
+#         asks `returns` go back, as with give_back, but only to balances that are asked for.
 #     give_back(boot: str, amounts: Mapping[int, int]) -> None
 #         slice id → amount, at most what is in the slice. A slice that is not there any more is passed over.
 #     renew(boot: str, now: datetime) -> dict[int, Lent]

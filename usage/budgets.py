@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from usage import windows
-from usage.budget_books import Books, Key, Line, write_balances
+from usage.budget_books import Books, Key, Line, write_rows
 from usage.budget_starts import Kinds, limits_of, make
 from usage.budget_terms import (
     SLICE_SECONDS,
@@ -33,9 +33,16 @@ GRACE_SECONDS: Final = 10.0
 #: Slices that one sweep looks at.
 _AT_ONCE: Final = 500
 
+_NOTHING: Final[Mapping[int, int]] = {}
 
-def lease(boot: str, asks: Sequence[BudgetAsk], now: datetime) -> list[Reply]:
-    """One reply per ask, in order; an ask sees what those before it were granted. Lent until `now` + SLICE_SECONDS."""
+
+def lease(
+    boot: str, asks: Sequence[BudgetAsk], now: datetime, returns: Mapping[int, int] = _NOTHING
+) -> list[Reply]:
+    """One reply per ask, in order; an ask sees what those before it were granted. Lent until `now` + SLICE_SECONDS.
+
+    `returns`: what the worker gives back of the slices that it asks for, as with `give_back`; it goes before all asks.
+    """
     parts = {_key(part): part for ask in asks for part in ask.parts}
     kinds: Kinds = {key.level_id: part.kind for key, part in parts.items()}
     while True:
@@ -45,10 +52,10 @@ def lease(boot: str, asks: Sequence[BudgetAsk], now: datetime) -> list[Reply]:
             limits = limits_of(parts, kinds)
             missing = [key for key in parts if key not in lines and limits.get(key, 0) is not None]
             if not missing:
+                _take_back(books, returns)
                 desk = _Desk(boot, lines, limits, now)
                 replies = [desk.answer(ask) for ask in asks]
                 books.write()
-                desk.extend()
                 return replies
         make(missing, kinds)
 
@@ -63,15 +70,10 @@ class _Desk:
         self._lines = lines
         self._limits = limits
         self._until = now + timedelta(seconds=SLICE_SECONDS)
-        self._served: set[int] = set()
 
     def answer(self, ask: BudgetAsk) -> Reply:
         parts = [(part, self._limit(_key(part))) for part in ask.parts]
         return self._short(parts) or Granted(tuple(self._grant(*each) for each in parts))
-
-    def extend(self) -> None:
-        """What was asked for is lent anew."""
-        HoldSlice.objects.filter(id__in=self._served).update(deadline=self._until)
 
     def _limit(self, key: Key) -> int | None:
         if key.window == windows.PREPAID:
@@ -107,7 +109,7 @@ class _Desk:
         line.revive()
         line.lend(generous(part.need, part.like, limit - line.used) if part.need else 0)
         line.balance.ceiling = max(limit, line.used)
-        self._served.add(its_slice.id)
+        line.extend(self._until)
         return Grant(its_slice.id, its_slice.lent)
 
     def _close_slice(self, line: Line | None) -> None:
@@ -128,10 +130,14 @@ def give_back(boot: str, amounts: Mapping[int, int]) -> None:
     """Slice id → amount; more than is in the slice is as much as is in it. A slice that is not there any more is passed over."""
     with transaction.atomic():
         books = Books.of_slices(boot, amounts)
-        for line in books.lines:
-            if line.slice is not None and line.slice.id in amounts:
-                line.take_back(amounts[line.slice.id])
+        _take_back(books, amounts)
         books.write()
+
+
+def _take_back(books: Books, amounts: Mapping[int, int]) -> None:
+    for line in books.lines:
+        if line.slice is not None and line.slice.id in amounts:
+            line.take_back(amounts[line.slice.id])
 
 
 def renew(boot: str, now: datetime) -> dict[int, Lent]:
@@ -195,7 +201,7 @@ def _write_off(boot: UUID, is_present: bool, overdue: Q, now: datetime) -> int:
         for its_slice in slices:
             of[its_slice.balance_id].held -= its_slice.amount
             of[its_slice.balance_id].spent += its_slice.amount
-        write_balances(balances)
+        write_rows(balances, ())
         full = [each.id for each in slices if each.amount]
         HoldSlice.objects.filter(id__in=full).update(written_off_at=now)
         HoldSlice.objects.filter(id__in=[each.id for each in slices if not each.amount]).delete()

@@ -36,7 +36,9 @@ _MOST_LIKED: Final = 64
 class Bank(Protocol):
     """usage/budgets.py. Every function is one transaction and raises `django.db.Error` when the database is away."""
 
-    def lease(self, boot: str, asks: Sequence[BudgetAsk], now: datetime) -> list[Reply]: ...
+    def lease(
+        self, boot: str, asks: Sequence[BudgetAsk], now: datetime, returns: Mapping[int, int]
+    ) -> list[Reply]: ...
 
     def give_back(self, boot: str, amounts: Mapping[int, int]) -> None: ...
 
@@ -62,10 +64,13 @@ class _Rest(NamedTuple):
 
 
 class _Trip(NamedTuple):
-    """`rest`: an earlier moment, up to which the tables had everything when the trip began."""
+    """`rest`: an earlier moment, up to which the tables had everything when the trip began. `asked_back`: what goes back to
+    balances that are asked for, `returns` what goes to others.
+    """
 
     at: float
     returns: Mapping[int, int]
+    asked_back: Mapping[int, int]
     renews: bool
     rest: _Rest | None
     calls: list[Parked]
@@ -191,7 +196,11 @@ class BudgetDesk:
             return
         rest = self._rested(now) if renews else None
         returns, self._returns = self._returns, {}
-        trip = _Trip(now, returns, renews, rest, calls, self._asks(calls))
+        asked = {purse.slice_id for call in calls for purse, _ in call.purses}
+        # A renewal tells what is lent, so everything has to be back before it.
+        back = {} if renews else {key: returns[key] for key in returns.keys() & asked}
+        others = {key: amount for key, amount in returns.items() if key not in back}
+        trip = _Trip(now, others, back, renews, rest, calls, self._asks(calls))
         self._is_busy = True
         self._keeper.do(lambda: self._make(trip), lambda news: self._came_back(trip, news))
 
@@ -240,13 +249,14 @@ class BudgetDesk:
         return tuple(asks)
 
     def _make(self, trip: _Trip) -> _News:
-        """In the keeper's thread."""
+        """In the keeper's thread. As few transactions as can be: for each of them others may have to be waited for."""
         if trip.returns:
             self._bank.give_back(self._boot, trip.returns)
         slices = self._bank.renew(self._boot, self._clock.now()) if trip.renews else None
         replies = []
         if trip.asks:
-            replies = self._bank.lease(self._boot, trip.asks, self._clock.now())
+            now = self._clock.now()
+            replies = self._bank.lease(self._boot, trip.asks, now, trip.asked_back)
         return _News(slices, replies)
 
     def _came_back(self, trip: _Trip, news: _News | None) -> None:

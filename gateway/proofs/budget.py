@@ -13,10 +13,10 @@ import secrets
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.proofs import house
 from gateway.proofs.callers import Crowd, Tally
@@ -79,6 +79,22 @@ async def _prove(plan: Plan, grounds: Grounds, tell: Callable[[str], object]) ->
     return report
 
 
+class Size(NamedTuple):
+    """Of a round's budget: so many calls fit, and so many nano-USD are left over when they are made."""
+
+    calls: int
+    remainder: int
+
+
+def sizes(plan: Plan) -> Iterator[Size]:
+    """What the seed says, and nothing else: what callers do by chance, and how often, is no part of it."""
+    chance = random.Random(plan.seed)  # noqa: S311 - to be repeated, not to be secret
+    for _ in range(plan.rounds):
+        calls = chance.randint(1, 2 * plan.concurrency)
+        # Nothing, one nano-USD less than another call, or in between.
+        yield Size(calls, chance.choice([0, COST - 1, chance.randrange(COST)]))
+
+
 class _Rounds:
     """One after the other, on one installation, with one crowd."""
 
@@ -97,25 +113,24 @@ class _Rounds:
         self._witness = witness
         self._report = report
         self._tell = tell
-        self._chance = random.Random(plan.seed)  # noqa: S311 - to be repeated, not to be secret
 
     async def run(self) -> None:
-        crowd = Crowd(self._served.port, self._plan.concurrency, self._chance)
+        crowd = Crowd(self._served.port, self._plan.concurrency)
         with closing(Book(self._served.database_url)) as book:
             try:
                 await crowd.connect()
-                for number in range(self._plan.rounds):
-                    if not await self._round(number, crowd, book):
+                for number, size in enumerate(sizes(self._plan)):
+                    if not await self._round(number, size, crowd, book):
                         return
                     self._tell_progress(number + 1)
             finally:
                 crowd.close()
 
-    async def _round(self, number: int, crowd: Crowd, book: Book) -> bool:
+    async def _round(self, number: int, size: Size, crowd: Crowd, book: Book) -> bool:
         """Whether it ended; after one that does not there is no other."""
-        wanted = self._chance.randint(1, 2 * self._plan.concurrency)
+        wanted = size.calls
         factor = _LOOSE if number % 2 else 1
-        limit = (wanted - 1 + factor) * COST + self._remainder()
+        limit = (wanted - 1 + factor) * COST + size.remainder
         kind = list(KINDS)[number % len(KINDS)]
         budget = await KINDS[kind](self._served.api, f"{kind}-{number}", limit)
         self._witness.expect(budget.name, limit)
@@ -144,10 +159,6 @@ class _Rounds:
         if fault := await _settled(book, budget.name, tally.admitted * COST):
             self._report.faults.append(f"{where}: {fault}")
         return True
-
-    def _remainder(self) -> int:
-        """What is left over when all calls that fit are made: nothing, one nano-USD less than another call, or in between."""
-        return self._chance.choice([0, COST - 1, self._chance.randrange(COST)])
 
     def _tell_progress(self, done: int) -> None:
         step = max(1, self._plan.rounds // 10)

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.proofs.budget import judge
+from gateway.proofs.budget import judge, sizes
 from gateway.proofs.report import Plan, Report, lines
 from gateway.proofs.witness import Name, Witness
 from tests.support import environment
@@ -46,6 +46,8 @@ def test_no_crowd_passes_a_budget_or_leaves_a_call_of_it_unused():
     assert told["holds"]
     assert (told["largest_excess_nano_usd"], told["overrun_nano_usd"]) == (0, 0)
     assert told["admitted"] == told["expected"] > 30
+    plan = Plan(workers=2, concurrency=20, rounds=5, seed=4)
+    assert told["expected"] == sum(size.calls for size in sizes(plan))
     assert told["samples"] > 50
     assert told["rounds"] == 5
     assert "Round 5 of 5" in done.stderr

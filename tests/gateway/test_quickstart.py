@@ -335,6 +335,7 @@ def test_an_empty_folder_becomes_a_gateway_and_a_second_run_takes_a_copy_first(t
     assert told["url"] == "http://127.0.0.1:8765"
     assert modes(var) == {
         "gatehouse.sqlite3": 0o600,
+        "gatehouse.sqlite3-line": 0o600,
         "secrets.env": 0o600,
         "quickstart.lock": 0o600,
     }

@@ -251,8 +251,8 @@ def test_several_keks_keep_their_order_in_either_spelling(tmp_path):
 @pytest.mark.parametrize(
     ("url", "engine", "name"),
     [
-        (None, "django.db.backends.sqlite3", "{var}/gatehouse.sqlite3"),
-        ("sqlite:////data/g.sqlite3", "django.db.backends.sqlite3", "/data/g.sqlite3"),
+        (None, "tenants.fair_sqlite3", "{var}/gatehouse.sqlite3"),
+        ("sqlite:////data/g.sqlite3", "tenants.fair_sqlite3", "/data/g.sqlite3"),
         ("postgres://u:p%40s@h:5433/db", "django.db.backends.postgresql", "db"),
         ("postgresql://u:p%40s@h:5433/db", "django.db.backends.postgresql", "db"),
     ],

@@ -100,8 +100,14 @@ class HeldBank:
         if self.is_away:
             raise OSError("away")
 
-    def lease(self, boot: str, asks: Sequence[BudgetAsk], now: datetime) -> list[Reply]:
+    def lease(
+        self, boot: str, asks: Sequence[BudgetAsk], now: datetime, returns: Mapping[int, int]
+    ) -> list[Reply]:
         self._arrive()
+        asked = {(part.id, part.unit, part.window) for ask in asks for part in ask.parts}
+        others = {each.id for place, each in self.slices.items() if place[1] not in asked}
+        assert not returns.keys() & others, "nobody would take it back"
+        self._take_back(returns)
         return [self._answer(boot, ask, now + _LIFE) for ask in asks]
 
     def _answer(self, boot: str, ask: BudgetAsk, until: datetime) -> Reply:
@@ -134,6 +140,9 @@ class HeldBank:
 
     def give_back(self, boot: str, amounts: Mapping[int, int]) -> None:
         self._arrive()
+        self._take_back(amounts)
+
+    def _take_back(self, amounts: Mapping[int, int]) -> None:
         for each in self.slices.values():
             amount = min(amounts.get(each.id, 0), each.amount)
             each.amount -= amount

@@ -101,16 +101,29 @@ class Machine(RuleBasedStateMachine):
         )
         self.credited += amount
 
-    @rule(number=WORKERS, asks=st.lists(st.tuples(st.integers(0, 1), AMOUNTS), min_size=1))
-    def calls_come(self, number: int, asks: list[tuple[int, int]]) -> None:
+    @rule(
+        number=WORKERS,
+        asks=st.lists(st.tuples(st.integers(0, 1), AMOUNTS), min_size=1),
+        share=st.integers(0, 2),
+    )
+    def calls_come(self, number: int, asks: list[tuple[int, int]], share: int) -> None:
+        """`share`: of what is free in the slices that are asked for, so many halves go back with the same trip."""
         worker = self.workers[number]
         intents = [self.intent(key, bound) for key, bound in asks]
+        returns: dict[int, int] = {}
+        for place in {
+            self.place(part) for intent in intents for part in self.parts(worker, intent, 0)
+        }:
+            if each := worker.slices.get(place):
+                returns[each.row] = each.free * share // 2
+                each.free -= returns[each.row]
+                each.lent -= returns[each.row]
         wanted = [
             self.parts(worker, intent, like=bound * 3)
             for intent, (_, bound) in zip(intents, asks, strict=True)
         ]
         replies = budgets.lease(
-            worker.boot, [BudgetAsk(tuple(parts)) for parts in wanted], self.now
+            worker.boot, [BudgetAsk(tuple(parts)) for parts in wanted], self.now, returns
         )
         for intent, parts, reply in zip(intents, wanted, replies, strict=True):
             if isinstance(reply, Short):
@@ -131,7 +144,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=WORKERS, asks=st.lists(st.tuples(st.integers(0, 1), AMOUNTS), min_size=1))
     def more_calls_come(self, number: int, asks: list[tuple[int, int]]) -> None:
-        self.calls_come(number, asks)
+        self.calls_come(number, asks, share=0)
 
     @rule(number=WORKERS, at=st.integers(0, 5), cost=AMOUNTS, over=st.booleans())
     def a_call_ends(self, number: int, at: int, cost: int, over: bool) -> None:

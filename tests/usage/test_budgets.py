@@ -26,7 +26,7 @@ from tests.usage import samples
 from tests.usage.samples import MONTH, T0, attempt, call_id, intent, settlement
 from usage import balance_services, budgets, day_closing, ledger, windows
 from usage import flusher as flusher_module
-from usage.budget_terms import BudgetAsk, Granted, Part, Reply, Short
+from usage.budget_terms import SLICE_SECONDS, BudgetAsk, Granted, Part, Reply, Short
 from usage.calls import Call
 from usage.corrections import Correction, correct
 from usage.flusher import Flusher
@@ -92,6 +92,35 @@ def test_near_the_limit_a_slice_is_what_the_call_needs_and_no_more(budgeted: API
     assert balance()[1] == 1_000 // 16
     assert isinstance(ask(budgeted, 930, like=5_000), Granted)
     assert balance() == (0, 62 + 930, 1_000)
+
+
+def test_what_goes_back_with_an_ask_is_there_for_it(budgeted: APIKey) -> None:
+    ask(budgeted, 900)
+    mine = HoldSlice.objects.get()
+    wanted = BudgetAsk((part(budgeted, 1_000),))
+    (reply,) = budgets.lease(BOOT, [wanted], NOW, {mine.id: 900})
+    assert isinstance(reply, Granted)
+    assert reply.grants[0] == (mine.id, 1_000)
+    assert balance() == (0, 1_000, 1_000)
+    (reply,) = budgets.lease(BOOT, [wanted], NOW, {mine.id: 1})
+    assert isinstance(reply, Short)
+    assert balance() == (0, 999, 1_000), "it went back all the same"
+
+
+def test_only_what_is_lent_anew_gets_a_new_deadline(budgeted: APIKey) -> None:
+    ask(budgeted, 100)
+    ask(budgeted, 100, OTHER)
+    later = NOW + timedelta(seconds=3)
+    budgets.lease(BOOT, [BudgetAsk((part(budgeted, 50),))], later)
+    ledger.apply([ended(1, budgeted, 7)], BOOT)
+    mine = HoldSlice.objects.get(boot=BOOT)
+    budgets.give_back(BOOT, {mine.id: 20})
+    found = HoldSlice.objects.values_list("boot", "amount", "lent", "deadline")
+    lent_for = timedelta(seconds=SLICE_SECONDS)
+    assert set(found) == {
+        (uuid.UUID(BOOT), 123, 130, later + lent_for),
+        (uuid.UUID(OTHER), 100, 100, NOW + lent_for),
+    }
 
 
 def test_as_many_calls_are_admitted_as_the_limit_holds_and_then_it_is_said_why(
@@ -293,7 +322,7 @@ def test_a_refused_write_leaves_nothing_half_done(
         raise OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("usage.budget_books.write_balances", refused)
+        patch.setattr("usage.budget_books.write_rows", refused)
         for work in (
             lambda: ask(budgeted, 10),
             lambda: budgets.give_back(BOOT, {HoldSlice.objects.get().id: 5}),

@@ -285,6 +285,23 @@ def test_free_money_goes_back_within_a_second() -> None:
     assert bank.held((key.id, "nano_usd", MONTH)) == 1000
 
 
+def test_what_goes_back_and_what_is_asked_for_are_one_transaction() -> None:
+    key, bank = budgeted(1_000)
+    poor = level("tenant", budgets=(BudgetLimit("nano_usd", "month", 5),))
+    bank.limits[poor.id, "nano_usd", MONTH] = 5
+    rig = Rig(bank=bank)
+    rig.lease(key, bound=300).settle(0, 0)
+    rig.lease(poor, bound=4).settle(0, 0)
+    desk, trips = rig.workers[0]._budgets, bank.trips
+    for purse in desk._purses.values():
+        desk._return(purse, 0.0)
+    assert isinstance(rig.lease(key, bound=1_000), Lease)
+    assert bank.trips == trips + 2, "the other balance is not asked for"
+    assert bank.held((key.id, "nano_usd", MONTH)) == rig.workers[0].taken == 1_000
+    rig.after(20)
+    assert bank.held((key.id, "nano_usd", MONTH)) == 1_000
+
+
 def test_money_that_is_free_is_spent_without_the_tables_until_its_time_is_over() -> None:
     key, bank = budgeted(10**9)
     rig = Rig(bank=bank)
