@@ -30,7 +30,7 @@ _IDLE_SECONDS: Final = 0.5
 _FORGET_SECONDS: Final = 10.0
 #: Calls that find too little this soon after one another are reason to borrow more; at most for so many calls.
 _OFTEN_SECONDS: Final = 0.25
-_MOST_LIKED: Final = 64
+_MOST_LIKED: Final = 1024
 
 
 class Bank(Protocol):
