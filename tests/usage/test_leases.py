@@ -57,8 +57,11 @@ class Rig:
             of.get("bound", 1),
             of.get("bound", 1),
         )
-        now = self.clock.seconds
-        self.workers[worker].take(want, now, self.answers.append, lambda: self.waits)
+        now, leases = self.clock.seconds, self.workers[worker]
+        lease = leases.at_hand(want, now)
+        if lease is not None:
+            return lease
+        leases.take(want, now, self.answers.append, lambda: self.waits)
         return self.answers[0] if self.answers else None
 
     def lease(self, *levels: Level, **of: Any) -> Lease:
@@ -99,6 +102,17 @@ def test_under_load_most_calls_ask_nobody() -> None:
         if number % 4 == 3:
             rig.clock.seconds += 0.001
     assert len(rig.store.batches) < 100
+
+
+def test_what_is_not_all_in_hand_is_not_taken_at_all() -> None:
+    rig, one, other = Rig(), rated(1_000, concurrency=10), rated(1_000, tokens_per_minute=500)
+    rig.lease(one, other)
+    rig.lease(one, other)
+    hands = [rig.workers[0]._rates.hand(level) for level in (one, other)]
+    before = [(hand.requests, hand.slots, hand.tokens, hand.calls) for hand in hands]
+    want = Want((one, other), rig.clock.micros, 499, 1, 1)
+    assert rig.workers[0].at_hand(want, rig.clock.seconds) is None
+    assert [(hand.requests, hand.slots, hand.tokens, hand.calls) for hand in hands] == before
 
 
 def test_every_call_counts_however_it_was_leased() -> None:

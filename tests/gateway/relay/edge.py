@@ -181,6 +181,10 @@ class Edge:
 
     def take(self, want: Want) -> None:
         now = self.clock.monotonic()
+        lease = self.leases.at_hand(want, now)
+        if lease is not None:
+            self.exchange.taken(lease)
+            return
         self.leases.take(want, now, self.exchange.taken, lambda: not self.exchange.is_over)
 
     def peek(self, want: Want) -> None:
