@@ -97,6 +97,15 @@ class Houses:
         finally:
             self._grounds.drop(_HOUSE)
 
+    @contextmanager
+    def ground(self) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+        """The environment of an installation with empty books that nobody serves, and its keys."""
+        copy = self._grounds.fresh(_HOUSE, _TEMPLATE)
+        try:
+            yield self._grounds.environment(_HOUSE, copy), self._keys
+        finally:
+            self._grounds.drop(_HOUSE)
+
     # --- processes
 
     def _password_file(self) -> Path:

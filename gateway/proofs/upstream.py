@@ -58,7 +58,7 @@ def _chunk_around_the_time() -> tuple[str, str]:
     return before, after
 
 
-_ANSWER: Final = _whole_answer()
+ANSWER: Final = _whole_answer()
 _BEFORE, _AFTER = _chunk_around_the_time()
 _STREAM_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
@@ -128,9 +128,9 @@ class Provider(asyncio.Protocol):
             self._send_chunk()
         elif self._book.delay:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._book.delay, self._transport.write, _ANSWER)
+            self._timer = loop.call_later(self._book.delay, self._transport.write, ANSWER)
         else:
-            self._transport.write(_ANSWER)
+            self._transport.write(ANSWER)
 
     def _send_chunk(self) -> None:
         if not self._left:
