@@ -1,5 +1,5 @@
-"""`python -m bench.path`: what a call costs the relay itself, from the bytes of a request to the bytes of its answer. All that is on
-in a server is on; but nobody waits for sockets, and of what the kernel and the loop cost only one send is in it.
+"""`python -m bench.path`: what a call costs the relay itself, from the bytes of a request to the bytes of its answer. All that is
+on in a server is on; but nobody waits for sockets, and of what the kernel and the loop cost only one send is in it.
 """
 
 import argparse
