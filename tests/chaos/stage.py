@@ -23,6 +23,8 @@ INPUT_NANO = 1_000
 OUTPUT_NANO = 2_000
 _PRICE = {"input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
 _LOCAL = "0100007F"
+#: Seconds for the oracle to end.
+_LAST_WORDS = 60
 #: Reading the system's authorities for every client would take longer than most of the calls.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -164,7 +166,7 @@ def oracle_process(log: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(_LAST_WORDS)  # it has every call of hours in memory, and lets go of each
         process.stdout.close()
 
 
