@@ -8,10 +8,8 @@ Written against gunicorn 27.0.1, which is pinned for it.
 """
 
 import asyncio
-import gc
 import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +26,6 @@ _BEAT_SECONDS = 0.1
 _NEXT_TRY_SECONDS = 1.0
 _FAILED = 1
 _LAST_WORDS_SECONDS = 2.0
-_SWITCH_SECONDS = 0.0005
-_COLLECT_AFTER = 10_000
 
 
 class Worker(ASGIWorker):  # type: ignore[misc]
@@ -56,7 +52,6 @@ class Worker(ASGIWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         super().init_signals()
-        _favour_the_loop()
         self.lifespan = LifespanManager(self.asgi, self.log, self.state)
         try:
             await self.lifespan.startup()
@@ -140,15 +135,6 @@ class Worker(ASGIWorker):  # type: ignore[misc]
             and not (self._quick_shutdown and seconds > _LAST_WORDS_SECONDS)
         ):
             await self._beat(_BEAT_SECONDS)
-
-
-def _favour_the_loop() -> None:
-    """Callers wait for the thread of the loop. What the others do in Python must not hold it up for the usual 5 ms at a time;
-    and there is next to nothing for the collector: calls leave no cycles, so to look for some at every 700th object would cost
-    more than what is found.
-    """
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    gc.set_threshold(_COLLECT_AFTER, 20, 50)
 
 
 def after_fork(arbiter: Arbiter, worker: Worker) -> None:

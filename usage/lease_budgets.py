@@ -128,20 +128,21 @@ class BudgetDesk:
         if hand.day != day or any(purse.is_gone for purse in hand.purses):
             hand.day = day
             hand.purses = tuple(
-                self._purse(hand, unit, windows.window_at(window, want.received_at), most)
-                for unit, window, most in hand.budgets
+                self._purse(hand, unit, windows.window_at(window, want.received_at))
+                for unit, window, _ in hand.budgets
             )
+        for purse, (_, _, most) in zip(hand.purses, hand.budgets, strict=True):
+            purse.most = most
         return [
             (purse, want.bound_tokens if purse.unit == "tokens" else want.bound_nano_usd)
             for purse in hand.purses
         ]
 
-    def _purse(self, hand: Hand, unit: Unit, window: str, most: int) -> Purse:
+    def _purse(self, hand: Hand, unit: Unit, window: str) -> Purse:
         key = (hand.level.id.int, unit, window)
         purse = self._purses.get(key)
         if purse is None:
             purse = self._purses[key] = Purse(hand.level, unit, window)
-        purse.most = most
         return purse
 
     def try_take(self, call: Parked, now: float) -> bool:

@@ -5,6 +5,7 @@ from typing import Final, Protocol
 
 from gateway import lifecycle
 from gateway.edge import heads
+from gateway.edge.familiar import Read
 from gateway.edge.reader import RequestReader
 from gateway.relay.carrier import Carrier
 from gateway.relay.relay import Relay
@@ -56,6 +57,7 @@ class WireCall(Carrier):
         "closes",
         "has_begun",
         "has_left",
+        "introduces",
         "is_answered",
         "left",
         "reader",
@@ -69,6 +71,8 @@ class WireCall(Carrier):
         self.reader = reader
         self.left = left
         self.closes = closes
+        self.introduces: tuple[bytes, Read] | None = None
+        """The name of its head, and what that was read as, where it was new."""
         self.has_begun = False
         """Something of the answer is written."""
         self.is_answered = False
@@ -153,6 +157,7 @@ class WireCall(Carrier):
 
     def _begin(self, status: int, headers: Headers) -> bytes:
         reader = self.reader
+        self._body = None  # of a caller who is refused
         if lifecycle.draining() or (reader is not None and reader.has_more):
             self.closes = True
         head, self._is_chunked = heads.head(status, headers, closes=self.closes)

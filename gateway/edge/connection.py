@@ -220,9 +220,10 @@ class CallerConnection(asyncio.Protocol):
             self._begin(read, -1, reader, rest)
             return
         reader.close()
+        name = None
         if not reader.expects_continue and not reader.wants_upgrade:
-            self._edge.familiar.keep(head, reader.length, read)
-        self._begin(read, reader.length, reader, rest)
+            name = self._edge.familiar.name(head, reader.length, read)
+        self._begin(read, reader.length, reader, rest, name)
 
     def _read(self, found: tuple[Endpoint, str], reader: RequestReader) -> Read:
         headers = reader.headers
@@ -248,8 +249,17 @@ class CallerConnection(asyncio.Protocol):
         elif data.count(b"\n") != data.count(b"\r\n"):
             self.fail(400)
 
-    def _begin(self, read: Read, left: int, reader: RequestReader | None, rest: bytes) -> None:
+    def _begin(
+        self,
+        read: Read,
+        left: int,
+        reader: RequestReader | None,
+        rest: bytes,
+        name: bytes | None = None,
+    ) -> None:
         call = self._call = WireCall(self._relay, self, read.closes, left, reader)
+        if name is not None:
+            call.introduces = (name, read)
         self._begun = b""
         if left == len(rest):
             call.came_with(rest)
@@ -357,6 +367,8 @@ class CallerConnection(asyncio.Protocol):
         reader = call.reader
         if reader is not None:
             reader.close()
+        if call.introduces is not None and call.exchange.known is not None:
+            self._edge.familiar.keep(*call.introduces)
         if call.closes or (reader is not None and reader.has_more):
             self._close()
             return

@@ -13,8 +13,9 @@ import msgspec
 
 from gateway.relay.asking import Asked
 
-#: Heads that are remembered.
+#: Heads that are remembered, and bytes of one.
 _MOST: Final = 4096
+_LONGEST: Final = 4096
 #: Digits of a length; more go to the parser.
 _MOST_DIGITS: Final = 9
 _LENGTH: Final = b"ontent-length: "
@@ -40,21 +41,28 @@ class Familiar:
 
     def find(self, head: bytes) -> tuple[Read, int] | None:
         """What a whole head says, empty line included, and the length of its body; None if it is new."""
-        place = _place_of_length(head)
+        place = _place_of_length(head) if len(head) <= _LONGEST else None
         if place is None:
             return None
         begin, end = place
         read = self._heads.get(self._name(head, begin, end))
         return None if read is None else (read, int(head[begin:end]))
 
-    def keep(self, head: bytes, length: int, read: Read) -> None:
-        """`head` was read by the parser as this, with a body of that length and not in chunks."""
-        place = _place_of_length(head)
-        if place is None or int(head[place[0] : place[1]]) != length:
-            return
+    def name(self, head: bytes, length: int, read: Read) -> bytes | None:
+        """What a head is to be kept under that the parser read as this, with a body of that length and not in chunks; None if it
+        is not to be kept. One that names its call does not come again.
+        """
+        asked = read.asked
+        place = _place_of_length(head) if len(head) <= _LONGEST else None
+        if place is None or asked.once or asked.offered_id is not None:
+            return None
+        return self._name(head, *place) if int(head[place[0] : place[1]]) == length else None
+
+    def keep(self, name: bytes, read: Read) -> None:
+        """Of a caller who is known: others may send what they like, and we would remember it."""
         if len(self._heads) >= _MOST:
             self._heads.clear()
-        self._heads[self._name(head, *place)] = read
+        self._heads[name] = read
 
     def _name(self, head: bytes, begin: int, end: int) -> bytes:
         # The place is in it: the same bytes with their hole elsewhere would be another head.

@@ -141,6 +141,7 @@ class Carrier(Actions):
             self._upstream = None
             upstream.resume()
             relay.loop.call_later(_LAST_WORD, upstream.abort)
+        self.exchange.let_go()
 
     # --- what the upstream answers
 

@@ -12,7 +12,7 @@ from gateway.relay.content import Keeping
 from gateway.relay.errors import Problem
 from gateway.relay.limiting import Limiting, cap_for
 from gateway.relay.ordering import Order
-from gateway.relay.ports import Actions, House, Seat
+from gateway.relay.ports import GONE, Actions, House, Seat
 from gateway.relay.silent import SilentActions
 from gateway.relay.stopwatch import Stopwatch
 from gateway.relay.unheard import MOST_BYTES
@@ -418,6 +418,10 @@ class Dispatch:
         self._actions = cast("Actions", SilentActions(edge, lambda: unheard.forget(self)))
         edge.read_on()
         return True
+
+    def let_go(self) -> None:
+        """Of the edge, which holds this call."""
+        self._actions = GONE
 
     def give_up(self) -> None:
         """Nobody hears the call, and it has taken too long or brought too much: it ends here."""

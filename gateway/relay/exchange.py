@@ -29,7 +29,7 @@ from gateway.relay.errors import Problem, Refusal
 from gateway.relay.ids import new_id
 from gateway.relay.limiting import Limiting
 from gateway.relay.ordering import Order
-from gateway.relay.ports import Actions, Head, House, Seat
+from gateway.relay.ports import GONE, Actions, Head, House, Seat
 from gateway.snapshot import Found, Known, Unlookable
 from providers.dialects.base import CallBody
 from providers.types import Headers, UpstreamFailure
@@ -47,6 +47,7 @@ class Exchange:
 
     __slots__ = (
         "_actions",
+        "_awaits_claim",
         "_call",
         "_claim",
         "_dispatch",
@@ -75,6 +76,8 @@ class Exchange:
         self._is_dry = False
         self.known: Known | None = None
         self._claim: Fresh | None = None
+        #: Somebody was asked whose call this is, and has to be heard: a claim that was won is given back.
+        self._awaits_claim = False
 
     @property
     def name(self) -> str:
@@ -188,11 +191,13 @@ class Exchange:
         if wish is None or self._is_dry:
             self._take(known)
         else:
+            self._awaits_claim = True
             self._actions.claim(wish)
 
     def claimed(self, outcome: Outcome | Unclaimable) -> None:
         """It is known whose call this is: ours to make, or another's, whose answer is the answer."""
         known = self.known
+        self._awaits_claim = False
         if isinstance(outcome, Fresh):
             self._claim = outcome
         if known is None or self.is_over:
@@ -346,6 +351,16 @@ class Exchange:
         """The answer is written, or nobody is there to read it: what the call occupied is free again."""
         if self._seat is not None:
             self._seat.leave()
+
+    def let_go(self) -> None:
+        """Nothing of the call is left to do. Its edge holds this exchange, so this must not hold the edge."""
+        if self._awaits_claim:
+            return
+        dispatch, self._dispatch = self._dispatch, None
+        if dispatch is not None:
+            dispatch.let_go()
+        self._actions = GONE
+        self._call = self._order = self._limiting = None
 
     def revoked(self) -> None:
         """The key, its tenant or its account ended while the call ran."""

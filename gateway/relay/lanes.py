@@ -4,7 +4,8 @@ worked out at the first call and stands for as long as the picture does.
 
 from collections.abc import Sequence
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
+from uuid import UUID
 
 from gateway.relay import errors, reasons
 from gateway.relay.errors import Refusal
@@ -12,11 +13,13 @@ from gateway.snapshot import Known
 from providers import routing
 from providers.routing import Plan, Route, Serving, Upstream
 from providers.types import PriceTag
+from tenants.limits import LimitSet
 from usage.levels import Level
 from usage.pricing import Tariff
 
 #: Lanes of one caller that are remembered: names behind a `*` are the callers' own.
 _MOST: Final = 256
+_MOST_SHARED: Final = 4096
 
 
 class Lane:
@@ -95,10 +98,32 @@ def levels_with(known: Known, route: Route, upstream: Upstream) -> tuple[Level, 
     return (*known.levels, *levels_of(route, upstream))
 
 
+class _Levels(NamedTuple):
+    own: LimitSet
+    its: LimitSet
+    ids: tuple[UUID | None, UUID]
+    levels: tuple[Level, ...]
+
+
+#: All callers of a model have the same levels of it, or each would find another's in the worker's hands.
+_shared: dict[tuple[int, int], _Levels] = {}
+
+
 def levels_of(route: Route, upstream: Upstream) -> tuple[Level, ...]:
     """The model's and the provider's level, if they limit anything. A model's own requests, and its own daily limit, stand in
     place of its provider's.
     """
+    own, its, ids = route.limits, upstream.limits, (route.id, upstream.id)
+    found = _shared.get((id(own), id(its)))
+    if found is None or found.own is not own or found.its is not its or found.ids != ids:
+        if len(_shared) >= _MOST_SHARED:
+            _shared.clear()
+        found = _Levels(own, its, ids, _levels_of(route, upstream))
+        _shared[id(own), id(its)] = found
+    return found.levels
+
+
+def _levels_of(route: Route, upstream: Upstream) -> tuple[Level, ...]:
     own, its = route.limits, upstream.limits
     if own.rates:
         its = its._replace(rates=(), burst=None)

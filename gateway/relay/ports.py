@@ -1,7 +1,8 @@
 """What an exchange is given and what it asks for: the request's head, the house, its seat in it, and its edge's actions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol, cast
 from uuid import UUID
 
 import msgspec
@@ -78,6 +79,16 @@ class Actions(Protocol):
         """The caller left, and the upstream is read on: drop what waits for the caller, and let the upstream come as fast as
         it can. The exchange keeps its seat and hears `upstream_*` until it says `cut`.
         """
+
+
+class _Gone:
+    """The edge of a call that is over: whatever is asked of it, nothing happens."""
+
+    def __getattr__(self, action: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+GONE: Final = cast(Actions, _Gone())
 
 
 class Slots:

@@ -70,10 +70,9 @@ def read_answer(body: bytes) -> tuple[bool, Usage | None]:
     if not (text.startswith(b"{") and text.endswith(b"}")):
         return False, None
     try:
-        usage = _ANSWER.decode(body).usage
+        return True, usage_in(_ANSWER.decode(body).usage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return True, None
-    return True, usage_in(usage)
 
 
 def estimate_output_of(body: bytes) -> int:

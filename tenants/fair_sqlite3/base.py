@@ -25,6 +25,8 @@ from tenants.clock import SYSTEM
 _FIRST_PAUSE: Final = 0.016
 _LAST_PAUSE: Final = 0.001
 _LONG: Final = 0.2
+#: Who has waited for so long goes to the lock beside whoever is there: that process may have been stopped.
+_PATIENCE: Final = 1.0
 #: For so many milliseconds SQLite's own pauses are short enough, and it makes them without Python's lock.
 _AT_THE_LOCK_MS: Final = 3
 
@@ -76,12 +78,15 @@ def _first_in_line(path: str, until: float) -> Iterator[None]:
 
 def _wait_for(file: int, until: float) -> None:
     began = SYSTEM.monotonic()
+    until = min(until, began + _PATIENCE)
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             now = SYSTEM.monotonic()
+        except OSError:
+            return  # a file system without such locks, on which SQLite has its own
         if now >= until:
             # SQLite says itself that the database is locked, if it still is.
             return
