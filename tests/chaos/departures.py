@@ -153,7 +153,7 @@ def _charges(gone: list[tuple[Left, Row]], calls: dict[str | None, Call]) -> lis
     ]
     zero = [(each, row) for each, row in gone if each.plan.tells_zero]
     return [
-        none("charged less than their callers had read", _too_little(gone)),
+        none("charged less than their callers had read", _too_little(gone, calls)),
         none("charged more than was held", _too_much(gone)),
         none("under `drain`: not charged what the provider told", _not_as_told(drained, calls)),
         none("under `drain`: the upstream was not read to its end",
@@ -190,9 +190,11 @@ def _is_before_usage(each: Left) -> bool:
     return each.plan.before_usage and not each.saw_usage
 
 
-def _too_little(gone: list[tuple[Left, Row]]) -> Iterator[str]:
+def _too_little(gone: list[tuple[Left, Row]], calls: dict[str | None, Call]) -> Iterator[str]:
+    """Of calls that the oracle has: who leaves while a connection is being opened has used nothing."""
     for each, row in gone:
-        if row.attempts and not (each.plan.tells_zero and row.source == "provider"):
+        tells_zero = each.plan.tells_zero and row.source == "provider"
+        if row.attempts and row.attempt_id in calls and not tells_zero:
             least = INPUT_NANO + each.pieces * OUTPUT_NANO
             if row.cost < least or row.tokens[1] < each.pieces:
                 yield f"{each.id} ({each.plan.script}) saw {each.pieces} tokens: {row}"
