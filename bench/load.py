@@ -19,7 +19,7 @@ import uvloop
 READY: Final = "ready"
 PATIENCE: Final = 60.0
 """Seconds that the last answers may take after the end of a run."""
-_BODY: Final = {
+BODY: Final = {
     "model": "bench",
     "messages": [
         {"role": "system", "content": "You are a helpful assistant. Answer briefly."},
@@ -46,7 +46,7 @@ class Task:
 
     def request(self) -> bytes:
         streamed = {"stream": True, "stream_options": {"include_usage": True}}
-        body = json.dumps(_BODY if self.seconds else {**_BODY, **streamed}).encode()
+        body = json.dumps(BODY if self.seconds else {**BODY, **streamed}).encode()
         head = [
             "POST /v1/chat/completions HTTP/1.1",
             f"host: 127.0.0.1:{self.port}",

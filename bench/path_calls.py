@@ -19,23 +19,14 @@ import uvloop
 
 django.setup()
 
+from bench.load import BODY  # noqa: E402
 from gateway.edge.connection import CallerConnection, Edge  # noqa: E402
 from gateway.proofs.upstream import ANSWER  # noqa: E402
 from gateway.relay.relay import Relay  # noqa: E402
 
 _CALLS: Final = 20
 _WARM_UP: Final = 50
-_BODY: Final = json.dumps(
-    {
-        "model": "bench",
-        "messages": [
-            {"role": "system", "content": "You are a helpful assistant. Answer briefly."},
-            {"role": "user", "content": "What is a gateway, and what is it for? " * 10},
-        ],
-        "temperature": 0.7,
-        "max_tokens": 256,
-    }
-).encode()
+_BODY: Final = json.dumps(BODY).encode()
 _FUNCTIONS_SHOWN: Final = 50
 
 
