@@ -1,0 +1,43 @@
+"""Who is here: tenants and what they group by, people and their roles; and what was decided (audit, configuration changes)."""
+
+from tenants.models.audit import AuditEvent, AuditHead
+from tenants.models.base import (
+    BUDGETS,
+    MAX_BUDGET_NANO,
+    MAX_REQUESTS,
+    MAX_TOKENS,
+    MONEY_BUDGETS,
+    TOKEN_BUDGETS,
+    Identified,
+    Limited,
+    limit_check,
+    limit_checks,
+)
+from tenants.models.keeping import ConfigChange, RootSecret
+from tenants.models.people import Membership, Session, SpentTicket, User, UserManager
+from tenants.models.tenancy import Account, Project, Tenant
+
+__all__ = [
+    "BUDGETS",
+    "MAX_BUDGET_NANO",
+    "MAX_REQUESTS",
+    "MAX_TOKENS",
+    "MONEY_BUDGETS",
+    "TOKEN_BUDGETS",
+    "Account",
+    "AuditEvent",
+    "AuditHead",
+    "ConfigChange",
+    "Identified",
+    "Limited",
+    "Membership",
+    "Project",
+    "RootSecret",
+    "Session",
+    "SpentTicket",
+    "Tenant",
+    "User",
+    "UserManager",
+    "limit_check",
+    "limit_checks",
+]

@@ -1,0 +1,115 @@
+"""Who signs in: people, their places in tenants, and their sessions."""
+
+import uuid
+from typing import ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.db import models
+from django.db.models import CheckConstraint, Q, UniqueConstraint
+from django.db.models.functions import Lower, Now
+
+from tenants.models.base import Identified
+from tenants.models.tenancy import Tenant
+
+
+class UserManager(BaseUserManager["User"]):
+    def get_by_natural_key(self, username: str | None) -> "User":
+        return self.get(username__iexact=username)
+
+
+class User(AbstractBaseUser):
+    """A person who signs in: staff of the house by `role`, or a tenant's person by a membership."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        OPERATOR = "operator"
+        AUDITOR = "auditor"
+        VIEWER = "viewer"
+        NONE = "", "none"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    username = models.CharField(max_length=128, unique=True)
+    email = models.EmailField(blank=True, default="")
+    role = models.CharField(max_length=16, choices=Role, blank=True, default=Role.NONE)
+    is_active = models.BooleanField(default=True)
+    must_change_password = models.BooleanField(default=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    USERNAME_FIELD = "username"
+    objects = UserManager()
+
+    class Meta:
+        constraints: ClassVar = [
+            UniqueConstraint(Lower("username"), name="user_username_any_case"),
+            CheckConstraint(
+                condition=Q(role__in=["owner", "operator", "auditor", "viewer", ""]),
+                name="user_role",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+    @property
+    def is_staff(self) -> bool:
+        return bool(self.role)
+
+    @property
+    def is_superuser(self) -> bool:
+        return self.role == self.Role.OWNER
+
+
+class Membership(Identified):
+    """A person's place in a tenant."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        MEMBER = "member"
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=16, choices=Role, default=Role.MEMBER)
+
+    class Meta:
+        constraints: ClassVar = [
+            UniqueConstraint(fields=["tenant", "user"], name="membership_once"),
+            CheckConstraint(condition=Q(role__in=["owner", "member"]), name="membership_role"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in {self.tenant_id}"
+
+
+class Session(Identified):
+    """A signed-in operator. Without a live row neither a token nor a cookie opens anything.
+
+    The admin API's token names the row by its id (`jti`). The console's cookie is an opaque value of which only the hash is
+    kept; such a session also ends when it was idle for long, and `expires_at` is its end in any case.
+    """
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, default=None)
+    address = models.CharField(max_length=64, blank=True, default="")
+    user_agent = models.CharField(max_length=256, blank=True, default="")
+    cookie_hash = models.BinaryField(max_length=32, null=True, default=None, unique=True)
+    idle_ends_at = models.DateTimeField(null=True, default=None)
+    #: What the next page shows once ("Saved."). Never anything secret.
+    data = models.JSONField(null=True, default=None)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class SpentTicket(Identified):
+    """A form that was carried out. The console's forms carry a ticket each; one that stands here does nothing again."""
+
+    nonce = models.CharField(max_length=64, unique=True)
+    #: Where what it did is to be seen.
+    place = models.CharField(max_length=256, blank=True, default="")
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["created_at"], name="spent_ticket_by_time")]
+
+    def __str__(self) -> str:
+        return self.nonce
