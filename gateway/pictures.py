@@ -16,7 +16,7 @@ from providers.prices import price_tag
 from providers.routing import Catalogue, OwnRoutes, Prices, Route, Serving, Upstream
 from providers.services import destination, dialect_of
 from providers.types import Origin
-from tenants import keyring
+from tenants import keyring, setting_services
 from tenants.clock import to_unix_us
 from tenants.errors import Invalid
 from tenants.limits import LimitSet
@@ -57,7 +57,7 @@ def levels_of(identity: Identity) -> tuple[Level, ...]:
 
 def content_key(identity: Identity) -> tuple[int, Secret] | None:
     """What seals this caller's bodies, if they are to be kept."""
-    if not identity.log_content:
+    if not identity.log_content or not setting_services.value_of("content_logging"):
         return None
     return keyring.tenant_key(identity.tenant_id, CONTENT_PURPOSE)
 

@@ -238,6 +238,33 @@ DRAIN_SECONDS = env.int("GATEHOUSE_TIMEOUT_DRAIN", default=300)
 #: Seconds of listening on after SIGTERM with readiness already gone, so that a balancer notices.
 PRE_DRAIN_SECONDS = env.float("GATEHOUSE_TIMEOUT_PRE_DRAIN", default=5.0)
 
+# --- what runtime settings begin with (tenants/setting_services.py) -----------------------------------------------------
+
+#: Days for which the log of calls is kept; 0 is for ever.
+RETENTION_DAYS = env.int("GATEHOUSE_RETENTION_DAYS", default=90)
+#: Days for which audit rows stay in the database; 0 is for ever.
+AUDIT_RETENTION_DAYS = env.int("GATEHOUSE_AUDIT_RETENTION_DAYS", default=0)
+#: Whether bodies of calls may be kept at all.
+CONTENT_LOGGING = env.bool("GATEHOUSE_CONTENT_LOGGING", default=True)
+#: What is shown of the limits of time, those included that only a restart changes.
+TIMEOUTS_TOLD = {
+    **TIMEOUTS,
+    "head": HEAD_SECONDS,
+    "body_idle": BODY_IDLE_SECONDS,
+    "drain": DRAIN_SECONDS,
+}
+#: Variables that are set, and so lock the settings that they begin.
+SET_BY_ENVIRONMENT = frozenset(
+    name
+    for name in (
+        "GATEHOUSE_RETENTION_DAYS",
+        "GATEHOUSE_AUDIT_RETENTION_DAYS",
+        "GATEHOUSE_CONTENT_LOGGING",
+        *(f"GATEHOUSE_TIMEOUT_{name.upper()}" for name in TIMEOUTS_TOLD),
+    )
+    if name in env.ENVIRON or f"{name}_FILE" in env.ENVIRON
+)
+
 # --- the first run: nobody else needs what is in the environment for other programs ------------------------------------
 
 FIRST_RUN_PROVIDERS: dict[str, first_run.Found] = {}

@@ -20,7 +20,7 @@ from gateway import pictures
 from gateway.epoch import MAX_CHANGES, Changed
 from keys.chain import Identity, load_identity
 from providers.routing import Catalogue, OwnRoutes
-from tenants import changes
+from tenants import changes, setting_services
 from tenants.clock import Clock
 from tenants.sealing import SealingError, Secret
 from usage.levels import Level
@@ -313,12 +313,15 @@ class Snapshot:
         self._looked_at = self._clock.monotonic()
 
     def changed(self, lines: list[Changed]) -> None:
-        """Drop what the lines name; a gap in them, or too many, drops everything."""
+        """Drop what the lines name; a gap in them, too many, or a setting of the house drops everything."""
         if not lines:
             return
         newest = max(line.seq for line in lines)
         expected = range(self.epoch + 1, self.epoch + 1 + len(lines))
-        if len(lines) > MAX_CHANGES or [line.seq for line in lines] != list(expected):
+        is_gapless = [line.seq for line in lines] == list(expected)
+        # What the house decides about itself concerns everybody's calls, those that run included.
+        is_of_the_house = any(line.kind == setting_services.KIND for line in lines)
+        if len(lines) > MAX_CHANGES or not is_gapless or is_of_the_house:
             self.epoch = max(newest, 0)
             self._drop_everything()
             return

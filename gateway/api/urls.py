@@ -12,6 +12,7 @@ from gateway.api import (
     models,
     projects,
     providers,
+    settings,
     tenants,
     users,
 )
@@ -77,4 +78,7 @@ urlpatterns = [
     _door("logs", logs.LogsView, GET=READERS),
     _door("logs/<str:request_id>", logs.LogView, GET=READERS),
     _door("audit", audit.AuditView, GET=AUDITORS),
+    _door("audit/verify", audit.VerifyView, GET=AUDITORS),
+    _door("audit/export", audit.ExportView, GET=AUDITORS),
+    _door("settings", settings.SettingsView, GET=READERS, PATCH=CHANGERS),
 ]

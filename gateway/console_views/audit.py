@@ -1,20 +1,17 @@
 """The audit log for auditors and owners: who decided what, whether the chains hold, and all of it as JSON lines."""
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.http import (
     Http404,
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
     HttpResponseRedirect,
-    StreamingHttpResponse,
 )
 from django.shortcuts import render
 from django.urls import reverse
@@ -33,7 +30,6 @@ from tenants.errors import Invalid
 from tenants.models import AuditEvent, Tenant
 
 _OUTCOMES: Final = (("ok", "Done"), ("refused", "Refused"), ("failed", "Failed"))
-_BATCH: Final = 1_000
 _SHOWN_CHARACTERS: Final = 400
 
 
@@ -207,18 +203,4 @@ def export(request: HttpRequest) -> HttpResponseBase:
             actor_of(request), "audit.exported", Target("audit", "log", "export"), details=asked_for
         )
     )
-    return StreamingHttpResponse(
-        _in_batches(audit_export.lines(rows)),
-        content_type="application/x-ndjson",
-        headers={"Content-Disposition": 'attachment; filename="audit.jsonl"'},
-    )
-
-
-async def _in_batches(lines: Iterator[str]) -> AsyncIterator[str]:
-    """The database is read in a thread, a batch at a time, as fast as it is taken away."""
-    while batch := await sync_to_async(_next)(lines):
-        yield batch
-
-
-def _next(lines: Iterator[str]) -> str:
-    return "".join(islice(lines, _BATCH))
+    return api.export_answer(rows)

@@ -69,6 +69,10 @@ class Keeping:
         if self._keepsake is not None:
             self._keepsake.add(data)
 
+    def keep_no_bodies(self) -> None:
+        """They are not to be kept any more."""
+        self._capture = None
+
     def content(self, request_id: UUID) -> bytes | None:
         """The bodies, for the log."""
         return None if self._capture is None else self._capture.sealed(request_id)

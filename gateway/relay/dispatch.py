@@ -512,6 +512,10 @@ class Dispatch:
             keeping.replay(self._status, self._told.content_type) if is_good else None,
         )
 
+    def keep_no_bodies(self) -> None:
+        if self._keeping is not None:
+            self._keeping.keep_no_bodies()
+
     def _used(self, answer: bytes) -> Used:
         if not self._attempts:
             return using.NOTHING

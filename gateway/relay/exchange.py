@@ -271,6 +271,8 @@ class Exchange:
             return
         # Only now: what was not journalled cannot be settled.
         self._dispatch = dispatch
+        if self.known is not order.known and self.known is not None:
+            self.known_anew(self.known)
         if self._house.commits:
             self._actions.commit()
         else:
@@ -361,6 +363,14 @@ class Exchange:
             dispatch.let_go()
         self._actions = GONE
         self._call = self._order = self._limiting = None
+
+    def known_anew(self, known: Known) -> None:
+        """The caller was looked up again in the middle of the call: their key may end at another time now, and what they sent
+        may not be kept any more.
+        """
+        self.known = known
+        if self._dispatch is not None and known.content_key is None:
+            self._dispatch.keep_no_bodies()
 
     def revoked(self) -> None:
         """The key, its tenant or its account ended while the call ran."""

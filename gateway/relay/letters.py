@@ -42,6 +42,12 @@ class Letters:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def limit(self, timeouts: Timeouts) -> None:
+        """From now on: calls that are on their way keep the limits that they began with."""
+        if timeouts != self._timeouts:
+            self._timeouts = timeouts
+            self._kept.clear()
+
     def letter(
         self,
         serving: Serving,

@@ -1,9 +1,11 @@
 """The relay of one worker: everything that its exchanges share, its start, its drain, its end."""
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
@@ -26,7 +28,7 @@ from providers.routing import Upstream
 from providers.services import KIND, address_filter
 from providers.types import Timeouts
 from providers.upstreams import Upstreams
-from tenants import audit, changes, patience
+from tenants import audit, changes, patience, setting_services
 from tenants.actor import system_actor
 from tenants.audit import Entry, Target
 from tenants.clock import SYSTEM
@@ -72,19 +74,19 @@ class Live(Protocol):
 class Relay:
     """Made inside the worker, after the fork, by `start`."""
 
-    def __init__(self, chain: Chain, epoch: int, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, first: "_First", executor: ThreadPoolExecutor) -> None:
         self.loop = asyncio.get_running_loop()
         self.live: set[Live] = set()
         self.snapshot = Snapshot(SYSTEM, executor)
-        self.snapshot.epoch = epoch
+        self.snapshot.epoch = first.epoch
         self.snapshot.on_change = self._on_change
         self.snapshot.on_reset = self._on_reset
         self.house = House(
-            chain=chain,
+            chain=first.chain,
             clock=SYSTEM,
             max_body=settings.MAX_BODY,
             slots=Slots(settings.MAX_CALLS),
-            letters=Letters(Timeouts(**settings.TIMEOUTS)),
+            letters=Letters(first.timeouts),
             commits=settings.LEDGER_DURABILITY == "commit",
         )
         self.upstreams = Upstreams(settings.TRANSPORT, address_filter().resolve)
@@ -112,8 +114,7 @@ class Relay:
         """Read what must be there before the first request, and warm what would make it slow."""
         loop = asyncio.get_running_loop()
         executor = _threads(_THREADS, "relay")
-        chain, epoch = await loop.run_in_executor(executor, _read_first)
-        relay = cls(chain, epoch, executor)
+        relay = cls(await loop.run_in_executor(executor, _read_first), executor)
         relay.flusher.start()
         relay.leases.start()
         relay.watch.start()
@@ -166,9 +167,25 @@ class Relay:
             self._look_again(live)
 
     def _on_reset(self) -> None:
-        """Nobody can say what changed: everybody is looked up afresh."""
+        """Nobody can say what changed, or the house's own settings did: everybody is looked up afresh."""
         for live in [live for live in self.live if live.exchange.known is not None]:
             self._look_again(live)
+        self._read_timeouts()
+
+    def _read_timeouts(self) -> None:
+        # Whoever is ending needs none.
+        with contextlib.suppress(RuntimeError):
+            loop = asyncio.get_running_loop()
+            reading = loop.run_in_executor(self.snapshot.executor, _timeouts)
+            reading.add_done_callback(self._timeouts_read)
+
+    def _timeouts_read(self, reading: "asyncio.Future[Timeouts]") -> None:
+        if reading.cancelled():
+            return
+        if reading.exception() is None:
+            self.house.letters.limit(reading.result())
+        else:
+            self.loop.call_later(_AGAIN_SECONDS, self._read_timeouts)
 
     def _look_again(self, live: Live) -> None:
         if live in self.live:
@@ -178,8 +195,7 @@ class Relay:
         if isinstance(found, Unknown):
             live.exchange.revoked()
         elif isinstance(found, Known):
-            # Its key may end at another time now.
-            live.exchange.known = found
+            live.exchange.known_anew(found)
         else:
             # That we could not look does not say that they may go on.
             asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._look_again, live)
@@ -226,12 +242,30 @@ def _threads(number: int, name: str) -> ThreadPoolExecutor:
     )
 
 
-def _read_first() -> tuple[Chain, int]:
+@dataclass(frozen=True, slots=True)
+class _First:
+    """What a worker reads before its first request."""
+
+    epoch: int
+    chain: Chain
+    timeouts: Timeouts
+
+
+def _read_first() -> _First:
     try:
+        # First of all: what is read after it is at least as new.
+        epoch = changes.epoch()
         chain = key_services.chain()
         # The first request would otherwise pay for importing every view.
         get_resolver().url_patterns  # noqa: B018
-        return chain, changes.epoch()
+        return _First(epoch, chain, Timeouts(**setting_services.upstream_timeouts()))
+    finally:
+        connection.close()
+
+
+def _timeouts() -> Timeouts:
+    try:
+        return Timeouts(**setting_services.upstream_timeouts())
     finally:
         connection.close()
 

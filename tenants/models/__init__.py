@@ -15,6 +15,7 @@ from tenants.models.base import (
 )
 from tenants.models.keeping import ConfigChange, RootSecret
 from tenants.models.people import Membership, Session, SpentTicket, User, UserManager
+from tenants.models.settings import Setting
 from tenants.models.tenancy import Account, Project, Tenant
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Project",
     "RootSecret",
     "Session",
+    "Setting",
     "SpentTicket",
     "Tenant",
     "User",

@@ -535,6 +535,7 @@ def watched() -> tuple[Relay, Running, list[Callable[[Found], None]]]:
     relay, running = Relay.__new__(Relay), Running()
     asked: list[Callable[[Found], None]] = []
     relay.live = {running}
+    relay._read_timeouts = lambda: None  # type: ignore[method-assign]
     relay.snapshot = Snapshot(HeldClock(), HeldExecutor())
     relay.snapshot.load = lambda fingerprint, answer: asked.append(answer)  # type: ignore[method-assign]
     return relay, running, asked

@@ -3,6 +3,7 @@
 from typing import Any
 
 from gateway.api.bodies.common import moment
+from tenants.audit import Verdict
 from tenants.models import AuditEvent
 
 
@@ -35,4 +36,17 @@ def audit_body(event: AuditEvent) -> dict[str, Any]:
         "user_agent": event.user_agent or None,
         "prev_hash": bytes(event.prev_hash).hex(),
         "row_hash": bytes(event.row_hash).hex(),
+    }
+
+
+def verdict_body(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "object": "audit_verdict",
+        "ok": not verdict.findings,
+        "rows": verdict.rows,
+        "scopes": verdict.scopes,
+        "findings": [
+            {"kind": it.kind, "scope": it.scope, "seq": it.seq, "message": it.sentence}
+            for it in verdict.findings
+        ],
     }

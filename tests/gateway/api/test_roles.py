@@ -73,6 +73,10 @@ MATRIX = {
     ("GET", "logs"): ALL,
     ("GET", "logs/{request_id}"): ALL,
     ("GET", "audit"): AUDIT,
+    ("GET", "audit/verify"): AUDIT,
+    ("GET", "audit/export"): AUDIT,
+    ("GET", "settings"): ALL,
+    ("PATCH", "settings"): CHANGE,
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "HEAD")
 

@@ -155,7 +155,7 @@ def test_looking_at_the_verifications_address_verifies_nothing(reader, story):
 
 @pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume asynchronous iterators")
 def test_the_export_is_json_lines_of_what_the_list_is_filtered_by(reader, story, monkeypatch):
-    monkeypatch.setattr("gateway.console_views.audit._BATCH", 2)
+    monkeypatch.setattr("gateway.api.audit._BATCH", 2)
     monkeypatch.setattr("tenants.audit_export._PAGE", 3)
     everything = AuditEvent.objects.count()
     answer = press(reader, "audit/export/")

@@ -1,0 +1,28 @@
+"""The house's runtime settings."""
+
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from gateway.api.bodies.settings import settings_body
+from gateway.api.door import AdminView, actor_of
+from gateway.api.requests import query_of
+from tenants import setting_services as services
+from tenants.errors import Invalid
+
+
+class SettingsView(AdminView):
+    def get(self, request: Request) -> Response:
+        query_of(request)
+        return Response(settings_body(services.states()))
+
+    def patch(self, request: Request) -> Response:
+        """Names and their new values; the others stay. All of them, or none."""
+        query_of(request)
+        values: Any = request.data
+        if not isinstance(values, dict):
+            raise Invalid("The body must be a JSON object.")
+        return Response(
+            settings_body(services.change_settings(actor=actor_of(request), values=values))
+        )
