@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from django.db.models import Q
-
+from providers import grants
 from providers.models import Model
 
 DEMO_MODEL: Final = "demo/echo"
@@ -14,11 +13,9 @@ _SUGGESTABLE: Final = 5_000
 
 def suggest_model(tenant_id: UUID, allowed: Sequence[str] | None) -> str | None:
     """A chat model for a first call: the demo's if it can be called, for it costs nothing, else the first by name."""
-    models = Model.objects.filter(
-        Q(tenant=None) | Q(tenant_id=tenant_id),
-        is_active=True,
-        capability=Model.Capability.CHAT,
-        targets__provider__is_active=True,
+    usable = grants.open_providers(tenant_id).filter(is_active=True)
+    models = grants.open_models(tenant_id).filter(
+        is_active=True, capability=Model.Capability.CHAT, targets__provider__in=usable
     )
     names = [
         name

@@ -9,9 +9,9 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 
 from keys.chain import Identity
-from providers import credentials, presets
+from providers import credentials, grants, presets
 from providers.credentials import PURPOSE
-from providers.models import Model, Price, Provider
+from providers.models import Granted, Model, Price, Provider
 from providers.prices import price_tag
 from providers.routing import Catalogue, OwnRoutes, Prices, Route, Serving, Upstream
 from providers.services import destination, dialect_of
@@ -73,13 +73,15 @@ def own_routes(tenant_id: UUID) -> OwnRoutes:
     unusable = row.kind if row is not None and default is None else ""
     catalogue = Catalogue()
     if Model.objects.filter(tenant_id=tenant_id).exists():
-        usable = _upstreams(own) | _upstreams(Provider.objects.filter(tenant=None))
+        usable = _upstreams(grants.open_providers(tenant_id))
         catalogue = Catalogue(_routes(tenant_id, usable))
-    return OwnRoutes(catalogue, default, unusable, _own_prices(tenant_id))
+    return OwnRoutes(catalogue, default, unusable, _own_prices(tenant_id), tenant_id)
 
 
 def _routes(tenant_id: UUID | None, upstreams: dict[UUID, Upstream]) -> list[Route]:
-    models = Model.objects.filter(Q(tenant=tenant_id)).prefetch_related("targets", "prices")
+    models = Model.objects.filter(Q(tenant=tenant_id)).prefetch_related(
+        "targets", "prices", grants.READ
+    )
     return [_route(model, upstreams) for model in models]
 
 
@@ -100,7 +102,13 @@ def _route(model: Model, upstreams: dict[UUID, Upstream]) -> Route:
         created_at=int(model.created_at.timestamp()),
         id=model.id,
         limits=model.limit_set,
+        granted=_granted(model),
     )
+
+
+def _granted(thing: Granted) -> frozenset[UUID] | None:
+    ids = grants.granted_ids(thing)
+    return None if ids is None else frozenset(ids)
 
 
 def _prices(rows: Iterable[Price]) -> Prices:
@@ -119,7 +127,7 @@ def _own_prices(tenant_id: UUID) -> dict[UUID, Prices]:
 def _upstreams(rows: "QuerySet[Provider]") -> dict[UUID, Upstream]:
     """Active providers that can be called, by id. One with an address that is no longer allowed is not among them."""
     found = {}
-    for row in rows.filter(is_active=True).prefetch_related("credentials"):
+    for row in rows.filter(is_active=True).prefetch_related("credentials", grants.READ):
         upstream = _upstream(row)
         if upstream is not None:
             found[row.id] = upstream
@@ -151,6 +159,8 @@ def _upstream(row: Provider) -> Upstream | None:
         api_version=row.api_version,
         limits=row.limit_set,
         cap_member=preset.cap_member,
+        granted=_granted(row),
+        timeout_seconds=row.timeout_seconds,
         drains=row.disconnect_policy == Provider.DisconnectPolicy.DRAIN,
     )
 

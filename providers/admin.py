@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import URLPattern, path
 
-from providers import credentials, discovery, model_services, presets, services
+from providers import credentials, discovery, grants, model_services, presets, services
 from providers.console_actions import MODEL_ACTIONS, PROVIDER_ACTIONS
 from providers.console_forms import (
     ImportForm,
@@ -20,6 +20,7 @@ from providers.console_forms import (
     offered_tenants,
     preset_choices,
 )
+from providers.console_grants import granted_names, initial_grants
 from providers.last_tests import last_tests
 from providers.models import Model, Price, Provider, Target
 from providers.prices import has_price
@@ -126,11 +127,11 @@ class ProviderAdmin(HouseAdmin):
         return {
             name: getattr(thing, name)
             for name in (
-                *("name", "base_url", "disconnect_policy"),
+                *("name", "base_url", "disconnect_policy", "timeout_seconds"),
                 *services.ACCOUNT_FIELDS,
                 *LIMITS,
             )
-        }
+        } | initial_grants(thing)
 
     def form_options(self, request: HttpRequest, thing: Any | None) -> dict[str, Any]:
         if thing is None:
@@ -140,6 +141,7 @@ class ProviderAdmin(HouseAdmin):
             "preset": presets.preset(thing.kind),
             "has_credential": thing.has_api_key,
             "is_new": False,
+            "is_shared": thing.tenant_id is None,
         }
 
     def create(self, actor: Actor, form: Any) -> Provider:
@@ -154,7 +156,8 @@ class ProviderAdmin(HouseAdmin):
         """With its credential, and with what routes to it: pages that ask before a change name those models."""
         current = credentials.current(thing)
         targets = thing.targets.values_list("id", flat=True)
-        return (str(current.id if current else ""), *sorted(str(each) for each in targets))
+        tied = (str(each) for each in (*targets, *(grants.granted_ids(thing) or ())))
+        return (str(current.id if current else ""), *sorted(tied))
 
     # Looking
 
@@ -174,6 +177,7 @@ class ProviderAdmin(HouseAdmin):
             "account_fields": sorted(services.dialect_of(thing.kind).FIELDS),
             "credential": credentials.current(thing),
             "targets": targets[:_NAMED],
+            "granted": granted_names(thing),
             "test": last_tests([thing.id]).get(thing.id),
             "may_change": self.has_change_permission(request, thing),
         }
@@ -292,7 +296,7 @@ class ModelAdmin(HouseAdmin):
             return {
                 name: getattr(thing, name)
                 for name in ("capability", "context_window", "max_output_tokens", *LIMITS)
-            }
+            } | initial_grants(thing)
         given = {name: request.GET[name] for name in ("id", "tenant") if name in request.GET}
         return {**given, "provider-0": request.GET.get("provider", "")}
 
@@ -303,7 +307,12 @@ class ModelAdmin(HouseAdmin):
         providers = [(str(each.id), _named(each)) for each in usable.order_by("name")[:500]]
         if thing is None:
             return {"providers": providers, "tenants": offered_tenants()}
-        return {"providers": providers, "targets": list(thing.targets.all()), "is_new": False}
+        return {
+            "providers": providers,
+            "targets": list(thing.targets.all()),
+            "is_new": False,
+            "is_shared": thing.tenant_id is None,
+        }
 
     def create(self, actor: Actor, form: Any) -> Model:
         values = form.given()
@@ -319,7 +328,8 @@ class ModelAdmin(HouseAdmin):
             for target in thing.targets.all()
         )
         prices = (f"{price.id}" for price in thing.prices.all())
-        return (*sorted(targets), *sorted(prices))
+        granted = (str(each) for each in grants.granted_ids(thing) or ())
+        return (*sorted(targets), *sorted(prices), *granted)
 
     def list_context(self, request: HttpRequest, rows: Sequence[Any]) -> dict[str, Any]:
         prices = _prices_now(rows, SYSTEM.now())
@@ -338,6 +348,7 @@ class ModelAdmin(HouseAdmin):
             "all_in_force": list(in_force.values()),
             "now": now,
             "targets": list(thing.targets.all()),
+            "granted": granted_names(thing),
             "may_change": self.has_change_permission(request, thing),
         }
 

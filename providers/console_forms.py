@@ -8,10 +8,10 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from providers import presets, services
+from providers.console_grants import GrantFields
 from providers.models import Model, Provider, Target
 from providers.presets import Preset
 from tenants.console_forms import HouseForm, Moment, OneOf, WholeNumber
-from tenants.console_limits import LimitFields
 from tenants.console_parts import OFFERED_TENANTS
 from tenants.models import Tenant
 
@@ -50,10 +50,10 @@ class TenantText(forms.CharField):
         return super().clean(value) or None
 
 
-class ProviderForm(LimitFields):
+class ProviderForm(GrantFields):
     """A provider of one kind: only what this kind has is asked for. Nothing typed for the credential: it stays as it is."""
 
-    pairs: ClassVar = [("deployment", "api_version")]
+    pairs: ClassVar = [("deployment", "api_version"), ("availability", "tenants")]
     limits_hint = "For all calls that go there, whoever makes them. Empty is no limit."
 
     kind = forms.CharField(widget=forms.HiddenInput)
@@ -83,6 +83,11 @@ class ProviderForm(LimitFields):
         ],
         help_text="Closed, a call is charged by what had come, as an estimate. Read on, within limits, by the provider's own"
         " figures; it is paid for in full.",
+    )
+    timeout_seconds = WholeNumber(
+        label="Seconds for one call",
+        required=False,
+        help_text="From its beginning to its end, streams too. Empty: the house’s limits of time.",
     )
     api_key = SecretText(label="Credential", required=False, max_length=4096)
     clear_api_key = forms.BooleanField(
@@ -158,12 +163,11 @@ class ProviderForm(LimitFields):
     def changed(self) -> dict[str, Any]:
         return self._for_the_service(super().changed())
 
-    @staticmethod
-    def _for_the_service(values: dict[str, Any]) -> dict[str, Any]:
+    def _for_the_service(self, values: dict[str, Any]) -> dict[str, Any]:
         """An empty credential is left out, which keeps the stored one; a tick for its removal is null."""
         clean = {
             name: (value or None) if name in services.ACCOUNT_FIELDS else value
-            for name, value in values.items()
+            for name, value in self.with_grants(values, self.cleaned_data).items()
             if name not in {"api_key", "clear_api_key"}
         }
         if not clean.get("disconnect_policy"):
@@ -308,10 +312,10 @@ class TargetRow:
     priority: forms.BoundField
 
 
-class ModelForm(LimitFields):
+class ModelForm(GrantFields):
     """A public name with its ordered targets: a row of three fields for each, and some to spare."""
 
-    pairs: ClassVar = [("context_window", "max_output_tokens")]
+    pairs: ClassVar = [("context_window", "max_output_tokens"), ("availability", "tenants")]
     limits_hint = (
         "For all calls of it, whoever makes them. Its limits on requests take the place of its provider’s;"
         " the others count beside them. Empty is no limit of its own."
@@ -410,14 +414,14 @@ class ModelForm(LimitFields):
         ]
 
     def changed(self) -> dict[str, Any]:
-        values = super().changed()
+        values = self.with_grants(super().changed(), self.cleaned_data)
         plain = {name: value for name, value in values.items() if not _is_of_target(name)}
         return plain if len(plain) == len(values) else {**plain, "targets": self.targets()}
 
     def given(self) -> dict[str, Any]:
         """Everything, for a new model."""
-        values = self.cleaned_data.items()
-        plain = {name: value for name, value in values if not _is_of_target(name)}
+        values = self.with_grants(self.cleaned_data, self.cleaned_data)
+        plain = {name: value for name, value in values.items() if not _is_of_target(name)}
         return {**plain, "targets": self.targets()}
 
 

@@ -7,8 +7,8 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
+from providers import grants
 from providers.models import Model, Price, Provider, Target
-from providers.services import pending_rule
 from tenants import validation
 from tenants.actor import Actor
 from tenants.audit import Target as AuditTarget
@@ -29,8 +29,7 @@ _MAX_TOKENS: Final = 10**12
 #: Fields of the contract that this release does not act on yet, with the one value that says what it does anyway.
 PENDING: Final[dict[str, object]] = {
     "strategy": "priority",
-    "fallbacks": None,
-    "tenants": None,
+    "fallbacks": [],
 }
 #: Price field of the contract → column.
 PRICE_COLUMNS: Final = {
@@ -52,6 +51,18 @@ LONG_CONTEXT: Final = "long_context_from_tokens"
 _LONG_PRICES: Final = frozenset(n for n in PRICE_COLUMNS if n.startswith("long_context_"))
 #: Columns in which nothing is 0, not null.
 _ZERO_COLUMNS: Final = ("per_request_nano", "per_image_nano", "per_minute_nano")
+
+
+def pending_rule(only: object) -> Rule:
+    """Accepts the one value that is true now, a list of nothing also as null; anything else would be a promise nobody keeps."""
+
+    def rule(field: str, value: object) -> object:
+        is_none = value is None and only == []
+        if not is_none and (value != only or isinstance(value, bool) != isinstance(only, bool)):
+            raise Invalid.field(field, f"can only be {only!r} in this release.")
+        return only
+
+    return rule
 
 
 def _model_name(field: str, value: object) -> str:
@@ -131,6 +142,7 @@ _RULES: Final[dict[str, Rule]] = {
     "is_active": validation.flag,
     "targets": _targets,
     "prices": _prices,
+    grants.FIELD: grants.rule,
     **LIMIT_RULES,
     **{name: pending_rule(only) for name, only in PENDING.items()},
 }
@@ -156,14 +168,17 @@ def create_model(*, actor: Actor, tenant_id: UUID | None = None, **fields: Any) 
     with change(actor, "model.created", AuditTarget(KIND, "new", label), tenant_id) as it:
         fields.setdefault("id", None)
         values = validation.checked(fields, _CREATE_RULES)
+        grants.refuse_of_a_tenants_own(tenant_id, values)
         tenant = locked_tenant(tenant_id) if tenant_id else None
         targets, prices, plain = _split(values)
         model = Model(name=plain.pop("id"), tenant=tenant, **plain)
         _save(model, it)
+        grants.write(model, values, it)
         _write_targets(model, targets or [])
         _write_prices(model, prices or [], it)
         it.aim(target_of(model))
-        it.detail(**{name: value for name, value in values.items() if name != "prices"})
+        told = values.keys() - {"prices", grants.FIELD}
+        it.detail(**{name: value for name, value in values.items() if name in told})
     return model
 
 
@@ -174,11 +189,13 @@ def update_model(*, actor: Actor, model_id: UUID, **fields: Any) -> Model:
         if not fields:
             raise Invalid("Nothing to change was given.")
         values = validation.checked(fields, _RULES)
+        grants.refuse_of_a_tenants_own(model.tenant_id, values)
         targets, prices, plain = _split(values)
         for name, value in plain.items():
             it.detail(**{name: {"from": getattr(model, name), "to": value}})
             setattr(model, name, value)
         _save(model, it)
+        grants.write(model, values, it)
         if targets is not None:
             model.targets.all().delete()
             _write_targets(model, targets)
@@ -199,7 +216,8 @@ def delete_model(*, actor: Actor, model_id: UUID) -> None:
 def _split(
     values: dict[str, Any],
 ) -> tuple[list[Any] | None, list[Any] | None, dict[str, Any]]:
-    plain = {name: value for name, value in values.items() if name not in PENDING}
+    others = {*PENDING, grants.FIELD}
+    plain = {name: value for name, value in values.items() if name not in others}
     return plain.pop("targets", None), plain.pop("prices", None), plain
 
 
@@ -224,7 +242,7 @@ def _provider_for(model: Model, reference: object) -> Provider:
     """A provider that this model may use: a shared one, or for a tenant's own model one of that tenant's."""
     candidates = Provider.objects.filter(tenant=None)
     if model.tenant_id is not None:
-        candidates = candidates | Provider.objects.filter(tenant_id=model.tenant_id)
+        candidates = grants.open_providers(model.tenant_id)
     text = str(reference)
     try:
         found = candidates.filter(id=UUID(text)).first()

@@ -2,12 +2,15 @@
 
 from functools import reduce
 from operator import and_
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 
-from tenants.models import Identified, Limited, Tenant, limit_checks
+from tenants.models import Identified, Limited, Tenant, limit_check, limit_checks
+
+#: Seconds that a provider may be given for one call: a day.
+MAX_TIMEOUT: Final = 86_400
 
 
 def _null_or_not_negative(*names: str) -> Q:
@@ -16,7 +19,17 @@ def _null_or_not_negative(*names: str) -> Q:
     return reduce(and_, rules)
 
 
-class Provider(Identified, Limited):
+class Granted(models.Model):
+    """What is shared by all tenants or, `is_restricted`, by those alone that it is granted to (providers/grants.py)."""
+
+    is_restricted = models.BooleanField(default=False)
+    granted = models.ManyToManyField(Tenant, related_name="+")
+
+    class Meta:
+        abstract = True
+
+
+class Provider(Identified, Limited, Granted):
     """An account at an upstream: where it is and how to speak to it. `tenant` null: shared by all."""
 
     class DisconnectPolicy(models.TextChoices):
@@ -38,6 +51,7 @@ class Provider(Identified, Limited):
     )
     is_tenant_default = models.BooleanField(default=False)
     is_active = models.BooleanField(default=True)
+    timeout_seconds = models.PositiveIntegerField(null=True, default=None)
 
     class Meta:
         constraints: ClassVar = [
@@ -62,6 +76,11 @@ class Provider(Identified, Limited):
                 condition=Q(disconnect_policy__in=["cancel", "drain"]),
                 name="provider_disconnect_policy",
             ),
+            CheckConstraint(
+                condition=Q(is_restricted=False) | Q(tenant__isnull=True),
+                name="provider_granted_is_shared",
+            ),
+            limit_check("timeout_seconds", "provider_timeout", MAX_TIMEOUT),
             *limit_checks("provider"),
         ]
 
@@ -92,7 +111,7 @@ class Credential(Identified):
         return f"credential {self.version}"
 
 
-class Model(Identified, Limited):
+class Model(Identified, Limited, Granted):
     """The public name that a caller uses. `tenant` null: shared; a tenant's own of the same name wins for it.
 
     A name that ends in `*` passes every name with that prefix through.
@@ -130,6 +149,10 @@ class Model(Identified, Limited):
                 condition=Q(max_output_tokens__isnull=True)
                 | Q(max_output_tokens__gte=1, max_output_tokens__lte=10**12),
                 name="model_max_output_tokens",
+            ),
+            CheckConstraint(
+                condition=Q(is_restricted=False) | Q(tenant__isnull=True),
+                name="model_granted_is_shared",
             ),
             *limit_checks("model"),
         ]

@@ -2,7 +2,7 @@
 
 Order (docs/architecture.md): the tenant's own model of that name; the shared one; else the tenant's own default provider with
 the name unchanged; else nothing. A shared target of the same kind as the tenant's own provider uses the tenant's own
-credential, never both, never another's.
+credential, never both, never another's. What is shared and not granted to a tenant does not exist for it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,6 +44,10 @@ class Upstream:
     limits: LimitSet = NO_LIMITS
     #: What a chat's output cap is called there.
     cap_member: str = "max_tokens"
+    #: The tenants that this shared account is granted to; None: all.
+    granted: frozenset[UUID] | None = None
+    #: How long one call of it may take, in place of the house's limits.
+    timeout_seconds: int | None = None
     #: Whether a call whose caller left is read on to its usage, or closed at once.
     drains: bool = False
 
@@ -104,6 +108,8 @@ class Route:
     id: UUID | None = None
     limits: LimitSet = NO_LIMITS
     own_prices: Prices = ()
+    #: The tenants that this shared model is granted to; None: all.
+    granted: frozenset[UUID] | None = None
 
     def price_at(self, unix_us: int) -> PriceTag | None:
         """The price in force at a moment, None if there was none yet."""
@@ -142,13 +148,18 @@ class Catalogue:
 @dataclass(frozen=True, slots=True)
 class OwnRoutes:
     """What a tenant has of its own. `unusable_kind`: it has a default provider of that kind, and it cannot be called just now
-    (turned off, or its address is no longer allowed). `prices`: what it pays for shared models, by their id.
+    (turned off, or its address is no longer allowed). `prices`: what it pays for shared models, by their id. `tenant_id`: whose
+    this is, and so what of the shared is granted to it.
     """
 
     catalogue: Catalogue
     default: Upstream | None
     unusable_kind: str = ""
     prices: Mapping[UUID, Prices] = field(default_factory=dict)
+    tenant_id: UUID | None = None
+
+    def may_use(self, shared: Route | Upstream) -> bool:
+        return shared.granted is None or self.tenant_id in shared.granted
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +175,7 @@ def plan(name: str, shared: Catalogue, own: OwnRoutes) -> Plan | None:
     route = own.catalogue.find(name)
     if route is not None:
         return Plan(route, _named(route.targets, route, name)) if route.is_active else None
-    route = shared.find(name)
+    route = _granted(shared.find(name), own)
     if route is not None and route.is_active:
         targets = tuple(
             _own_credential(target, own.default)
@@ -178,6 +189,18 @@ def plan(name: str, shared: Catalogue, own: OwnRoutes) -> Plan | None:
     if own.default is not None:
         return Plan(_unlisted(name), (Serving(own.default, name),))
     return Plan(_unlisted(name), ()) if own.unusable_kind else None
+
+
+def _granted(route: Route | None, own: OwnRoutes) -> Route | None:
+    """A shared model as it is for this tenant: without the targets of accounts that it may not use. None: it does not exist for
+    it.
+    """
+    if route is None or not own.may_use(route):
+        return None
+    if all(target.upstream.granted is None for target in route.targets):
+        return route
+    targets = tuple(target for target in route.targets if own.may_use(target.upstream))
+    return replace(route, targets=targets) if targets else None
 
 
 def _named(targets: tuple[Serving, ...], route: Route, name: str) -> tuple[Serving, ...]:
@@ -201,7 +224,8 @@ def _unlisted(name: str) -> Route:
 
 def visible(shared: Catalogue, own: OwnRoutes) -> list[Route]:
     """The active routes a tenant can call, its own in place of shared ones of the same name, by name."""
-    routes = {route.name: route for route in shared if route.is_active and route.targets}
+    found = (_granted(route, own) for route in shared)
+    routes = {it.name: it for it in found if it is not None and it.is_active and it.targets}
     for route in own.catalogue:
         routes.pop(route.name, None)
         if route.is_active and route.targets:

@@ -8,10 +8,10 @@ from uuid import UUID
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from providers import credentials, dialects, presets
+from providers import credentials, dialects, grants, presets
 from providers.dialects.base import Dialect
 from providers.errors import ProviderInUse
-from providers.models import Provider
+from providers.models import MAX_TIMEOUT, Provider
 from tenants import validation
 from tenants.actor import Actor
 from tenants.audit import Target
@@ -32,23 +32,6 @@ ACCOUNT_FIELDS: Final[dict[str, re.Pattern[str]]] = {
     "deployment": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"),
     "api_version": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,30}[A-Za-z0-9])?"),
 }
-
-#: Fields of the contract that this release does not act on yet, with the one value that says what it does anyway.
-PENDING: Final[dict[str, object]] = {
-    "tenants": None,
-    "timeout_seconds": None,
-}
-
-
-def pending_rule(only: object) -> Rule:
-    """Accepts the one value that is true now; anything else would be a promise nobody keeps."""
-
-    def rule(field: str, value: object) -> object:
-        if value != only or isinstance(value, bool) != isinstance(only, bool):
-            raise Invalid.field(field, f"can only be {only!r} in this release.")
-        return value
-
-    return rule
 
 
 def _kind(field: str, value: object) -> str:
@@ -89,9 +72,10 @@ _RULES: Final[dict[str, Rule]] = {
     "api_key": _api_key,
     "is_active": validation.flag,
     "disconnect_policy": validation.one_of(set(Provider.DisconnectPolicy.values)),
+    "timeout_seconds": lambda field, value: validation.limit(field, value, MAX_TIMEOUT),
+    grants.FIELD: grants.rule,
     **dict.fromkeys(ACCOUNT_FIELDS, _account_field),
     **LIMIT_RULES,
-    **{name: pending_rule(only) for name, only in PENDING.items()},
 }
 _CREATE_RULES: Final[dict[str, Rule]] = {"kind": _kind, **_RULES}
 _CONFIG_RULES: Final[dict[str, Rule]] = {
@@ -100,10 +84,6 @@ _CONFIG_RULES: Final[dict[str, Rule]] = {
     "api_key": _api_key,
     **dict.fromkeys(ACCOUNT_FIELDS, _account_field),
 }
-
-
-def _without_pending(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in PENDING}
 
 
 def address_filter() -> AddressFilter:
@@ -185,18 +165,21 @@ def create_provider(*, actor: Actor, tenant_id: UUID | None = None, **fields: An
     with change(actor, "provider.created", Target(KIND, "new", label), tenant_id) as it:
         for required in ("name", "kind"):
             fields.setdefault(required, None)
-        values = _without_pending(validation.checked(fields, _CREATE_RULES))
+        values = validation.checked(fields, _CREATE_RULES)
         if fault is not None:
             raise fault
         _refuse_foreign(values["kind"], values)
+        grants.refuse_of_a_tenants_own(tenant_id, values)
         tenant = locked_tenant(tenant_id) if tenant_id else None
         api_key = values.pop("api_key", None)
-        provider = Provider(tenant=tenant, **values)
+        plain = {name: value for name, value in values.items() if name != grants.FIELD}
+        provider = Provider(tenant=tenant, **plain)
         _origin(provider)
         _save(provider, it)
+        grants.write(provider, values, it)
         _store_credential(provider, {"api_key": api_key})
         it.aim(target_of(provider))
-        it.detail(**values, has_api_key=api_key is not None)
+        it.detail(**plain, has_api_key=api_key is not None)
     return provider
 
 
@@ -207,19 +190,21 @@ def update_provider(*, actor: Actor, provider_id: UUID, **fields: Any) -> Provid
         provider = _locked(provider_id, it)
         if not fields:
             raise Invalid("Nothing to change was given.")
-        values = _without_pending(validation.checked(fields, _RULES))
+        values = validation.checked(fields, _RULES)
         if fault is not None:
             raise fault
         _refuse_foreign(provider.kind, values)
+        grants.refuse_of_a_tenants_own(provider.tenant_id, values)
         was = _stored_origin(provider)
         for name, value in values.items():
-            if name != "api_key":
+            if name not in {"api_key", grants.FIELD}:
                 it.detail(**{name: {"from": getattr(provider, name), "to": value}})
                 setattr(provider, name, value)
         # Whatever became of its address, a provider can be turned off.
         if values.get("is_active") is not False or "base_url" in values:
             _refuse_moved_credential(provider, was, values)
         _save(provider, it)
+        grants.write(provider, values, it)
         if _store_credential(provider, values):
             it.detail(credential="replaced" if values["api_key"] else "cleared")
     return provider

@@ -1,6 +1,6 @@
 """Values that travel between routing, the dialects and the transport. Pure: no Django, no sockets."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from uuid import UUID
 
@@ -35,6 +35,13 @@ class Timeouts:
     first_byte: float = 120.0
     between_chunks: float = 60.0
     total: float = 1800.0
+
+    def within(self, seconds: int | None) -> "Timeouts":
+        """Those of a call that may take so long in all: its first byte may come as late as its end. None: as they are."""
+        if seconds is None:
+            return self
+        most = {it.name: min(getattr(self, it.name), float(seconds)) for it in fields(self)}
+        return replace(self, **{**most, "first_byte": float(seconds), "total": float(seconds)})
 
 
 PoolKey = tuple[str, str, int, str]

@@ -10,6 +10,7 @@ from gateway.api import paging
 from gateway.api.bodies.providers import model_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, query_of, tenant_named
+from providers import grants
 from providers import model_services as services
 from providers.models import Model
 from tenants.errors import NotFound
@@ -23,13 +24,14 @@ _FIELDS: Final = (
     "targets",
     "prices",
     *services.PENDING,
+    grants.FIELD,
     *LIMITS,
 )
 _FIXED: Final = ("id", "object", "tenant", "created_at")
 
 
 def _rows() -> "QuerySet[Model]":
-    return Model.objects.prefetch_related("targets", "prices")
+    return Model.objects.prefetch_related("targets", "prices", grants.READ)
 
 
 def _named(request: Request, model_id: str) -> Model:

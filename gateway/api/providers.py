@@ -12,7 +12,7 @@ from gateway.api import paging
 from gateway.api.bodies.providers import provider_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, flag, query_of, tenant_named
-from providers import credentials, discovery, services
+from providers import credentials, discovery, grants, services
 from providers.models import Provider
 from tenants.errors import NotFound
 from tenants.limit_rules import LIMITS
@@ -20,7 +20,8 @@ from tenants.limit_rules import LIMITS
 _FIELDS: Final = (
     *("name", "base_url", "api_key", "is_active", "disconnect_policy"),
     *services.ACCOUNT_FIELDS,
-    *services.PENDING,
+    "timeout_seconds",
+    grants.FIELD,
     *LIMITS,
 )
 _FIXED: Final = ("id", "object", "kind", "tenant", "has_api_key", "created_at", "health")
@@ -28,7 +29,7 @@ _FIXED: Final = ("id", "object", "kind", "tenant", "has_api_key", "created_at", 
 
 def rows() -> "QuerySet[Provider]":
     """Providers with `has_api_key` on each."""
-    return credentials.marked(Provider.objects.all())
+    return credentials.marked(Provider.objects.prefetch_related(grants.READ))
 
 
 def _shown(provider_id: UUID, status: int = 200) -> Response:

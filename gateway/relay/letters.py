@@ -77,7 +77,7 @@ class Letters:
             path=dialect.request_path(upstream, operation, serving.name),
             headers=dialect.headers(secret, forwarded),
             pool_key=upstream.pool_key,
-            timeouts=self._timeouts,
+            timeouts=self._timeouts.within(upstream.timeout_seconds),
         )
         return Letter(serving, secret, head)
 

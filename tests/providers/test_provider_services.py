@@ -8,7 +8,6 @@ from providers.model_services import create_model
 from providers.models import Provider, Target
 from providers.services import (
     CONFIG_KIND,
-    PENDING,
     create_provider,
     delete_provider,
     destination,
@@ -219,14 +218,6 @@ def test_a_kind_that_nobody_knows_is_refused(kind):
     with pytest.raises(Invalid) as refusal:
         create_provider(actor=HERE, name="x", kind=kind)
     assert list(refusal.value.fields) == ["kind"]
-
-
-@pytest.mark.parametrize("field", PENDING)
-def test_what_nobody_acts_on_yet_cannot_be_set(provider, field):
-    with pytest.raises(Invalid) as refusal:
-        change(provider, **{field: "something"})
-    assert list(refusal.value.fields) == [field]
-    change(provider, **{field: PENDING[field]})
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

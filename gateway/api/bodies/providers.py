@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from gateway.api.bodies.common import identity, limits, moment, usd
-from providers import model_services, services
-from providers.models import Model, Price, Provider
+from providers import grants, model_services, services
+from providers.models import Granted, Model, Price, Provider
 
 #: Nothing watches providers yet, and the answer says so.
 _HEALTH: Final = {
@@ -17,7 +17,7 @@ _HEALTH: Final = {
 
 
 def provider_body(provider: Provider) -> dict[str, Any]:
-    """Needs `has_api_key` on the row (`gateway.api.providers.rows`)."""
+    """Needs `has_api_key` on the row (`gateway.api.providers.rows`), and reads `provider.granted`."""
     return {
         "id": str(provider.id),
         "object": "provider",
@@ -31,10 +31,16 @@ def provider_body(provider: Provider) -> dict[str, Any]:
         "disconnect_policy": provider.disconnect_policy,
         **_account(provider),
         **limits(provider),
-        **services.PENDING,
+        "tenants": _granted(provider),
+        "timeout_seconds": provider.timeout_seconds,
         "health": _HEALTH,
         "created_at": moment(provider.created_at),
     }
+
+
+def _granted(thing: Granted) -> list[str] | None:
+    ids = grants.granted_ids(thing)
+    return None if ids is None else [str(each) for each in ids]
 
 
 def _account(provider: Provider) -> dict[str, str | None]:
@@ -52,7 +58,7 @@ def provider_config_body(provider: Provider) -> dict[str, Any]:
 
 
 def model_body(model: Model) -> dict[str, Any]:
-    """Reads `model.targets` and `model.prices`: fetch them with the rows of a list."""
+    """Reads `model.targets`, `model.prices` and `model.granted`: fetch them with the rows of a list."""
     return {
         "id": model.name,
         "object": "model",
@@ -63,6 +69,7 @@ def model_body(model: Model) -> dict[str, Any]:
         "is_active": model.is_active,
         **limits(model),
         **model_services.PENDING,
+        "tenants": _granted(model),
         "targets": [
             {
                 "provider": identity(target.provider_id),

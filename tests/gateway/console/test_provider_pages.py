@@ -89,6 +89,46 @@ def test_a_provider_may_be_of_one_tenant(console, tenant):
     assert "is no tenant" in text_of(answer)
 
 
+def test_a_shared_one_may_be_for_some_tenants_only(console, provider, model, tenant, outsider):
+    for thing, path in ((provider, f"providers/{provider.id}"), (model, f"models/{model.id}")):
+        assert "all tenants" in text_of(console.get(f"{path}/"))
+        named = {"availability": "some", "tenants": "acme\noutsider"}
+        assert console.submit(f"{path}/edit/", named).status_code == 302
+        thing.refresh_from_db()
+        assert thing.is_restricted
+        assert set(thing.granted.all()) == {tenant, outsider}
+        assert "Acme, Outsider" in text_of(console.get(f"{path}/"))
+        console.submit(f"{path}/edit/", {"tenants": ""})
+        assert not thing.granted.exists()
+        assert "Nobody" in text_of(console.get(f"{path}/"))
+        console.submit(f"{path}/edit/", {"max_concurrency": "4"})
+        thing.refresh_from_db()
+        assert (thing.is_restricted, thing.max_concurrency) == (True, 4)
+        refused = console.submit(f"{path}/edit/", {"tenants": "nobody"})
+        assert (refused.status_code, thing.granted.count()) == (400, 0)
+        console.submit(f"{path}/edit/", {"availability": "all"})
+        thing.refresh_from_db()
+        assert not thing.is_restricted
+
+
+def test_a_tenants_own_is_not_asked_whom_it_is_for(console, staging, tenant):
+    own = services.create_provider(actor=staging, tenant_id=tenant.id, name="own", kind="groq")
+    assert "availability" not in console.form(f"providers/{own.id}/edit/")
+    assert "its tenant alone" in text_of(console.get(f"providers/{own.id}/"))
+
+
+def test_the_time_for_a_call_is_set_and_cleared(console, provider):
+    path = f"providers/{provider.id}/edit/"
+    console.submit(path, {"timeout_seconds": "90"})
+    provider.refresh_from_db()
+    assert provider.timeout_seconds == 90
+    assert "90 s in all" in text_of(console.get(f"providers/{provider.id}/"))
+    assert console.submit(path, {"timeout_seconds": "0"}).status_code == 400
+    console.submit(path, {"timeout_seconds": ""})
+    provider.refresh_from_db()
+    assert provider.timeout_seconds is None
+
+
 def test_an_empty_credential_keeps_the_stored_one_and_a_tick_removes_it(console, provider):
     path = f"providers/{provider.id}/edit/"
     console.submit(path, {"name": "renamed", "api_key": ""})
