@@ -137,9 +137,9 @@ def _keks() -> list[Secret]:
     return [_kek(text) for text in texts if text]
 
 
-def _metrics_token() -> Secret | None:
-    value: str = env.str("GATEHOUSE_METRICS_TOKEN", default="")
-    return Secret(_strong("GATEHOUSE_METRICS_TOKEN", value).encode()) if value else None
+def _optional_token(name: str) -> Secret | None:
+    value: str = env.str(name, default="")
+    return Secret(_strong(name, value).encode()) if value else None
 
 
 SECRET_KEY = _secret_key()
@@ -147,7 +147,9 @@ SECRET_KEY_FALLBACKS = _fallbacks()
 #: Newest first: it wraps, all of them unwrap.
 KEK = _keks()
 #: Opens `/metrics`. None: nothing does.
-METRICS_TOKEN = _metrics_token()
+METRICS_TOKEN = _optional_token("GATEHOUSE_METRICS_TOKEN")
+#: Opens the admin API, sent as `x-admin-key`. None: there is no such key.
+ADMIN_TOKEN = _optional_token("GATEHOUSE_ADMIN_TOKEN")
 
 
 # --- where we are reached ---------------------------------------------------------------------------------------------

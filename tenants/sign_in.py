@@ -20,9 +20,10 @@ from tenants.audit import Entry, Target
 from tenants.changes import change, note
 from tenants.clock import SYSTEM
 from tenants.errors import Conflict, Invalid, NotFound, ServiceError
-from tenants.models import AuditEvent, Session, User
+from tenants.models import AuditEvent, Session, Tenant, User
 
 KIND = "operator"
+MEMBER: Final = "member"
 #: From signing in to the end, whatever happens in between.
 TOKEN_LIFE: Final = timedelta(hours=8)
 #: A console session that nobody uses for so long is over.
@@ -73,14 +74,32 @@ class SignedIn:
     user: User
 
 
+def kind_of(user: User) -> str:
+    """Staff of the house, or a tenant's person."""
+    return KIND if user.role else MEMBER
+
+
 def _target(user: User) -> Target:
-    return Target(KIND, str(user.id), user.username)
+    return Target(kind_of(user), str(user.id), user.username)
 
 
 def _by_name(username: str) -> User | None:
     if not validation.storable(username):
         return None
     return User.objects.filter(username__iexact=username).first()
+
+
+def memberships_of(user: User) -> dict[UUID, str]:
+    """The role that somebody has in each active tenant, by the tenant's id."""
+    places = user.memberships.filter(tenant__status=Tenant.Status.ACTIVE)
+    return dict(places.values_list("tenant_id", "role"))
+
+
+def _may_come_in(user: User, carrier: Carrier) -> bool:
+    """The house's staff by every door; a tenant's people by the admin API, while their tenant is served."""
+    if not user.is_active:
+        return False
+    return bool(user.role) or (carrier is Carrier.TOKEN and bool(memberships_of(user)))
 
 
 def find_operator(username: str) -> User:
@@ -158,7 +177,7 @@ def sign_in(
         make_password(password)  # One hash, as checking takes: the time tells nothing either.
         good = False
     else:
-        good = user.check_password(password) and user.is_active and bool(user.role)
+        good = user.check_password(password) and _may_come_in(user, carrier)
     if user is None or not good:
         target = _target(user) if user else Target(KIND, "unknown")
         note(
@@ -171,7 +190,7 @@ def sign_in(
             )
         )
         raise BadCredentials
-    named = actor.named(type=KIND, id=str(user.id), label=user.username)
+    named = actor.named(type=kind_of(user), id=str(user.id), label=user.username)
     return _open_session(named, user, carrier)
 
 

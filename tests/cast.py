@@ -3,16 +3,18 @@
 `api` is a client of the admin API, signed in as the operator; `api.signed_in(owner)` is the same as somebody else.
 """
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.test import Client
 from pytest_django.fixtures import Settings
 
 from keys.services import Issued, issue_key
 from tenants.actor import Actor, system_actor
-from tenants.models import Tenant, User
+from tenants.models import Membership, Tenant, User
 from tenants.services import create_tenant
 from tenants.sign_in import create_operator
 from tests.support import page
@@ -22,16 +24,26 @@ if TYPE_CHECKING:
 
 PASSWORD = "a lamp in every window"
 _NO_BODY = object()
+_ADDRESSES = itertools.count(1)
+
+
+def new_address() -> str:
+    """One of this machine's own that nobody has used yet."""
+    n = next(_ADDRESSES)
+    return f"127.{1 + n // 65_536}.{n // 256 % 256}.{n % 256}"
 
 
 class Api:
     """Speaks JSON with `/v1/admin/`. Answers are Django's: `answer.status_code`, `answer.json()`, `answer.headers`."""
 
-    def __init__(self, token: str | None = None) -> None:
+    def __init__(self, token: str | None = None, *, admin_key: str | None = None) -> None:
         self.token = token
+        self.admin_key = admin_key
 
     def signed_in(self, user: User, password: str = PASSWORD) -> "Api":
-        answer = Api().post("auth/login", {"username": user.username, "password": password})
+        """From an address where nobody else signs in: so many from one are refused."""
+        credentials = {"username": user.username, "password": password}
+        answer = Api().post("auth/login", credentials, address=new_address())
         assert answer.status_code == 200, answer.content
         return Api(answer.json()["token"])
 
@@ -44,11 +56,14 @@ class Api:
         raw: bytes | None = None,
         content_type: str = "application/json",
         headers: dict[str, str] | None = None,
+        address: str = "127.0.0.1",
     ) -> "Answer":
         """`raw` is sent as it is, in place of a body."""
         data = raw if raw is not None else b"" if body is _NO_BODY else json.dumps(body).encode()
         bearer = {"authorization": f"Bearer {self.token}"} if self.token else {}
-        return Client().generic(
+        if self.admin_key:
+            bearer["x-admin-key"] = self.admin_key
+        return Client(REMOTE_ADDR=address).generic(
             method,
             f"/v1/admin/{path}",
             data,
@@ -155,6 +170,29 @@ def tenant(db: None, staging: Actor) -> Tenant:
 def outsider(db: None, staging: Actor) -> Tenant:
     """Another tenant, who should see and touch nothing of the first."""
     return create_tenant(actor=staging, name="Outsider", slug="outsider")
+
+
+def person_of(tenant: Tenant, role: str, username: str) -> User:
+    """Somebody who signs in for a tenant."""
+    user = User.objects.create(username=username, password=make_password(PASSWORD))
+    Membership.objects.create(tenant=tenant, user=user, role=role)
+    return user
+
+
+@pytest.fixture
+def tenant_owner(cheap_passwords: None, tenant: Tenant) -> User:
+    return person_of(tenant, "owner", "the-tenant-owner")
+
+
+@pytest.fixture
+def tenant_member(cheap_passwords: None, tenant: Tenant) -> User:
+    return person_of(tenant, "member", "the-tenant-member")
+
+
+@pytest.fixture
+def foreign_owner(cheap_passwords: None, outsider: Tenant) -> User:
+    """Of the outsider: has every right there, and none in the first tenant."""
+    return person_of(outsider, "owner", "the-foreign-owner")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from gateway.api import filters
 from gateway.api.bodies import figures
 from gateway.api.bodies.common import usd
 from gateway.api.door import AdminView
+from gateway.api.reach import Reach
 from gateway.api.requests import query_of
 from keys.models import APIKey
 from providers.models import Model, Provider
@@ -32,14 +33,14 @@ class StatsView(AdminView):
     def get(self, request: Request) -> Response:
         """How much there is, and the sums of the log: all of it, unless a window is asked for."""
         query = query_of(request, _PARAMETERS)
-        calls = _calls(query)
+        calls = _calls(query, self.reach)
         if "window" in query:
             span = analytics.span_of(figures.window_of(query), SYSTEM.now())
             calls = calls.filter(span.within)
         sums = analytics.totals(calls)
         return Response(
             {
-                **_counts(query),
+                **_counts(query, self.reach),
                 "requests": sums.requests,
                 "errors": sums.errors,
                 "revenue_usd": usd(sums.cost_nano_usd),
@@ -58,7 +59,7 @@ class FiguresView(AdminView):
     def get(self, request: Request) -> Response:
         query = query_of(request, _PARAMETERS)
         window = figures.window_of(query)
-        return Response(type(self).body(_calls(query), window, SYSTEM.now()))
+        return Response(type(self).body(_calls(query, self.reach), window, SYSTEM.now()))
 
 
 class SummaryView(FiguresView):
@@ -73,17 +74,18 @@ class ModelsView(FiguresView):
     body = staticmethod(figures.models_body)
 
 
-def _calls(query: Mapping[str, str]) -> Calls:
-    """Of a tenant (id, slug, or the name that the log kept), or all."""
-    return RequestLog.objects.filter(filters.of_tenant(query))
+def _calls(query: Mapping[str, str], reach: Reach) -> Calls:
+    """Of a tenant (id, slug, or the name that the log kept), or all within reach."""
+    return reach.rows(RequestLog.objects.filter(filters.of_tenant(query)))
 
 
-def _counts(query: Mapping[str, str]) -> dict[str, int]:
-    """What belongs to the tenant, or all there is. Of providers and models a tenant has its own; shared ones are nobody's."""
-    of, is_tenant = Q(), Q()
+def _counts(query: Mapping[str, str], reach: Reach) -> dict[str, int]:
+    """What belongs to the tenant, or all within reach. Of providers and models a tenant has its own; shared ones are nobody's."""
+    of, is_tenant = reach.wanted(), reach.wanted("id")
     if "tenant" in query:
         tenant_id = filters.tenant_id_of(query["tenant"])
-        of, is_tenant = Q(tenant_id=tenant_id, tenant__isnull=False), Q(id=tenant_id)
+        of &= Q(tenant_id=tenant_id, tenant__isnull=False)
+        is_tenant &= Q(id=tenant_id)
     return {
         "tenants": Tenant.objects.filter(is_tenant).count(),
         "accounts": Account.objects.filter(of).count(),

@@ -13,12 +13,15 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from gateway import context
+from gateway.api.errors import ScopeMissing, SessionRequired
 from gateway.api.parsers import MAX_BODY
 from gateway.api.permissions import Access, method_of
+from gateway.api.principals import Principal
+from gateway.api.reach import Reach
 from tenants.actor import Actor
 from tenants.audit import Entry, Target
 from tenants.changes import note
-from tenants.models import AuditEvent, Session, User
+from tenants.models import AuditEvent, Session
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,15 @@ class AdminView(APIView):
     max_body: ClassVar[int] = MAX_BODY
     metadata_class = None
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]  # noqa: RUF012 - Django's own attribute
+
+    @property
+    def reach(self) -> Reach:
+        """Whose rows whoever is there may touch by this method. Every look-up of what can be a tenant's goes by it."""
+        access = self.access[method_of(self.request)]
+        found = access.reach_of(principal_in(self.request))
+        if found is None:
+            raise PermissionDenied
+        return found
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         # DRF takes a missing length for "no body"; a chunked body has none. The parser counts for itself.
@@ -51,7 +63,7 @@ class AdminView(APIView):
         self, request: Request, message: str | None = None, code: str | None = None
     ) -> NoReturn:
         """Somebody we know tried what their role does not allow: that is written down."""
-        if not isinstance(request.user, User):
+        if not isinstance(request.user, Principal):
             raise NotAuthenticated
         match = request.resolver_match
         entry = Entry(
@@ -63,7 +75,7 @@ class AdminView(APIView):
                 f"{method_of(request)} {match.route if match else ''}",
             ),
             outcome=AuditEvent.Outcome.REFUSED,
-            error_code="forbidden",
+            error_code=code or "forbidden",
             details={name: str(value) for name, value in self.kwargs.items()},
         )
         try:
@@ -71,29 +83,33 @@ class AdminView(APIView):
         except DatabaseError:
             # Nothing changed, so nothing is hidden; the refusal itself must still reach the caller.
             logger.exception("A refusal could not be written to the audit log.")
-        raise PermissionDenied
+        raise ScopeMissing if code == "scope_missing" else PermissionDenied
 
 
 def _circumstances(request: Request) -> dict[str, str]:
     return context.circumstances(request.META, request.request_id, "api")  # type: ignore[attr-defined]
 
 
-def session_in(request: Request) -> Session:
-    """The session that the request came with; its `user` is who is there."""
-    if not isinstance(request.auth, Session):
+def principal_in(request: Request) -> Principal:
+    """Who is there."""
+    if not isinstance(request.user, Principal):
         raise NotAuthenticated
-    return request.auth
+    return request.user
+
+
+def session_in(request: Request) -> Session:
+    """The session that the request came with; its `user` is who is there. Raises `SessionRequired` for other credentials."""
+    session = principal_in(request).session
+    if session is None:
+        raise SessionRequired
+    return session
 
 
 def actor_of(request: Request) -> Actor:
-    """The signed-in operator, as services want to know them."""
-    user = session_in(request).user
+    """Who is there, as services want to know them."""
+    who = principal_in(request)
     return Actor(
-        type="operator",
-        id=str(user.id),
-        label=user.username,
-        method="session",
-        **_circumstances(request),
+        type=who.type, id=who.id, label=who.label, method=who.method, **_circumstances(request)
     )
 
 

@@ -39,6 +39,19 @@ class PasswordChangeRequired(exceptions.PermissionDenied):
         )
 
 
+class SessionRequired(exceptions.PermissionDenied):
+    def __init__(self) -> None:
+        super().__init__(
+            "This is for somebody who signed in with a password: send the token of POST auth/login.",
+            "session_required",
+        )
+
+
+class ScopeMissing(exceptions.PermissionDenied):
+    def __init__(self) -> None:
+        super().__init__("This token was not made for that.", "scope_missing")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A refusal on its way out."""
@@ -133,6 +146,8 @@ _TABLE: Final[tuple[tuple[type[Exception], Callable[[Any], Answer]], ...]] = (
     (exceptions.NotFound, _always(NOT_FOUND)),
     (exceptions.NotAuthenticated, _always(NO_CREDENTIALS)),
     (PasswordChangeRequired, _of_drf),
+    (SessionRequired, _of_drf),
+    (ScopeMissing, _of_drf),
     (exceptions.PermissionDenied, _always(FORBIDDEN)),
     (DjangoPermissionDenied, _always(FORBIDDEN)),
     (exceptions.MethodNotAllowed, _method_not_allowed),

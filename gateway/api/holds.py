@@ -49,7 +49,11 @@ class HoldsView(AdminView):
         query = query_of(request, (*paging.PARAMETERS, *PARAMETERS))
         now = SYSTEM.now()
         return paging.page(
-            holds(query), query, lambda row: hold_body(row, now), tie="request_id", counted=True
+            self.reach.rows(holds(query)),
+            query,
+            lambda row: hold_body(row, now),
+            tie="request_id",
+            counted=True,
         )
 
 

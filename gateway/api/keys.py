@@ -12,7 +12,6 @@ from gateway.api.bodies.common import moment
 from gateway.api.bodies.keys import issued_body, key_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, flag, query_of
-from gateway.api.tenants import existing
 from gateway.api.usage import key_usage_body
 from keys.models import APIKey
 from keys.services import (
@@ -25,7 +24,7 @@ from keys.services import (
     update_key,
 )
 from tenants.clock import SYSTEM
-from tenants.errors import NotFound
+from tenants.models import Tenant
 
 _FIXED: Final = (
     "id",
@@ -50,13 +49,6 @@ def _rows() -> "QuerySet[APIKey]":
     return APIKey.objects.prefetch_related("secrets")
 
 
-def _existing_key(key_id: UUID) -> APIKey:
-    key = _rows().filter(pk=key_id).first()
-    if key is None:
-        raise NotFound
-    return key
-
-
 def _by_id_or(field: str, name: str, value: str) -> Q:
     """An id where the value is one, else a name."""
     try:
@@ -68,9 +60,11 @@ def _by_id_or(field: str, name: str, value: str) -> Q:
 class TenantKeysView(AdminView):
     def get(self, request: Request, tenant_id: UUID) -> Response:
         query = query_of(request, paging.PARAMETERS)
-        return paging.page(_rows().filter(tenant=existing(tenant_id)), query, key_body)
+        tenant = self.reach.one(Tenant.objects.all(), "id", pk=tenant_id)
+        return paging.page(_rows().filter(tenant=tenant), query, key_body)
 
     def post(self, request: Request, tenant_id: UUID) -> Response:
+        self.reach.require(tenant_id)
         fields = fields_of(request, ISSUE_RULES)
         issued = issue_key(
             actor=actor_of(request),
@@ -85,8 +79,7 @@ class TenantKeyView(AdminView):
     def delete(self, request: Request, tenant_id: UUID, key_id: UUID) -> Response:
         """Revokes; with `permanent=true` the row goes. The key of another tenant is not here."""
         permanent = flag(query_of(request, ("permanent",)), "permanent")
-        if _existing_key(key_id).tenant_id != tenant_id:
-            raise NotFound
+        self.reach.one(_rows(), pk=key_id, tenant_id=tenant_id)
         if permanent:
             delete_key(actor=actor_of(request), key_id=key_id)
         else:
@@ -99,7 +92,7 @@ class KeysView(AdminView):
         query = query_of(
             request, (*paging.PARAMETERS, "tenant", "team", "project", "account", "active_only")
         )
-        keys = _rows()
+        keys = self.reach.rows(_rows())
         for name, label in (("tenant", "slug"), ("project", "name"), ("account", "username")):
             if name in query:
                 keys = keys.filter(_by_id_or(name, label, query[name]))
@@ -114,15 +107,17 @@ class KeysView(AdminView):
 class KeyView(AdminView):
     def get(self, request: Request, key_id: UUID) -> Response:
         query_of(request)
-        return Response(key_body(_existing_key(key_id)))
+        return Response(key_body(self.reach.one(_rows(), pk=key_id)))
 
     def patch(self, request: Request, key_id: UUID) -> Response:
+        self.reach.guard(APIKey, key_id)
         fields = fields_of(request, EDIT_RULES, fixed=_FIXED)
         return Response(key_body(update_key(actor=actor_of(request), key_id=key_id, **fields)))
 
 
 class RotateKeyView(AdminView):
     def post(self, request: Request, key_id: UUID) -> Response:
+        self.reach.guard(APIKey, key_id)
         fields = fields_of(request, ("grace_period_seconds",))
         issued = rotate_key(actor=actor_of(request), key_id=key_id, **fields)
         return Response(issued_body(issued), status=201)
@@ -130,6 +125,7 @@ class RotateKeyView(AdminView):
 
 class RevokeKeyView(AdminView):
     def post(self, request: Request, key_id: UUID) -> Response:
+        self.reach.guard(APIKey, key_id)
         fields = fields_of(request, ("reason",))
         key = revoke_key(actor=actor_of(request), key_id=key_id, **fields)
         return Response({"ok": True, "revoked_at": moment(key.revoked_at)})
@@ -138,4 +134,4 @@ class RevokeKeyView(AdminView):
 class KeyUsageView(AdminView):
     def get(self, request: Request, key_id: UUID) -> Response:
         query_of(request)
-        return Response(key_usage_body(_existing_key(key_id), SYSTEM.now()))
+        return Response(key_usage_body(self.reach.one(_rows(), pk=key_id), SYSTEM.now()))

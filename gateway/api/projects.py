@@ -9,9 +9,8 @@ from rest_framework.response import Response
 from gateway.api import paging
 from gateway.api.bodies.tenants import project_body
 from gateway.api.door import AdminView, actor_of
-from gateway.api.requests import fields_of, owner_of, query_of, tenant_named
+from gateway.api.requests import fields_of, listed, owner_of, query_of
 from tenants import project_services as services
-from tenants.errors import NotFound
 from tenants.models import Project
 
 _FIXED: Final = ("id", "object", "tenant", "created_at")
@@ -20,16 +19,14 @@ _FIXED: Final = ("id", "object", "tenant", "created_at")
 class ProjectsView(AdminView):
     def get(self, request: Request) -> Response:
         query = query_of(request, (*paging.PARAMETERS, "tenant"))
-        projects = Project.objects.all()
-        if "tenant" in query:
-            projects = projects.filter(tenant=tenant_named("tenant", query["tenant"]))
+        projects = listed(Project.objects.all(), query, self.reach)
         return paging.page(projects, query, project_body)
 
     def post(self, request: Request) -> Response:
         fields = fields_of(request, ("tenant", *services.RULES))
         project = services.create_project(
             actor=actor_of(request),
-            tenant_id=owner_of(fields).id,
+            tenant_id=owner_of(fields, self.reach).id,
             name=fields.pop("name", None),
             **fields,
         )
@@ -39,12 +36,10 @@ class ProjectsView(AdminView):
 class ProjectView(AdminView):
     def get(self, request: Request, project_id: UUID) -> Response:
         query_of(request)
-        project = Project.objects.filter(pk=project_id).first()
-        if project is None:
-            raise NotFound
-        return Response(project_body(project))
+        return Response(project_body(self.reach.one(Project.objects.all(), pk=project_id)))
 
     def patch(self, request: Request, project_id: UUID) -> Response:
+        self.reach.guard(Project, project_id)
         fields = fields_of(request, services.RULES, fixed=_FIXED)
         project = services.update_project(actor=actor_of(request), project_id=project_id, **fields)
         return Response(project_body(project))
@@ -52,5 +47,6 @@ class ProjectView(AdminView):
     def delete(self, request: Request, project_id: UUID) -> Response:
         """Its keys stay and belong to none."""
         query_of(request)
+        self.reach.guard(Project, project_id)
         services.delete_project(actor=actor_of(request), project_id=project_id)
         return Response(status=204)

@@ -3,16 +3,19 @@ own parameters; what the values may be is the services' business."""
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from django.db.models import Model, QuerySet
 from django.http import QueryDict
 from rest_framework.request import Request
 
+from gateway.api.reach import EVERYTHING, Reach
 from tenants.errors import Invalid, NotFound
 from tenants.models import Tenant
-from tenants.services import find_tenant
 
 _MAX_PARAMETER: Final = 256
+
+M = TypeVar("M", bound=Model)
 
 
 def fields_of(
@@ -75,21 +78,38 @@ def number(query: Mapping[str, str], name: str, lowest: int, highest: int) -> in
     return int(value)
 
 
-def owner_of(fields: dict[str, Any]) -> Tenant:
+def owner_of(fields: dict[str, Any], reach: Reach = EVERYTHING) -> Tenant:
     """The tenant in which something is to be made, by id or slug; it is taken out of the fields."""
-    tenant = tenant_named("tenant", fields.pop("tenant", None))
+    tenant = tenant_named("tenant", fields.pop("tenant", None), reach)
     if tenant is None:
         raise Invalid.field("tenant", "must be given: its id or slug.")
     return tenant
 
 
-def tenant_named(field: str, reference: object) -> Tenant | None:
-    """The tenant that a body or a query means, by id or slug; null means none. Raises `Invalid` when there is no such."""
+def tenant_named(field: str, reference: object, reach: Reach = EVERYTHING) -> Tenant | None:
+    """The tenant that a body or a query means, by id or slug; null means none. Raises `Invalid` when there is no such within
+    reach."""
     if reference is None:
         return None
     if isinstance(reference, str):
         try:
-            return find_tenant(reference)
+            return reach.tenant(reference)
         except NotFound:
             pass
     raise Invalid.field(field, "is no tenant: give its id or slug, or null.")
+
+
+def listed(rows: "QuerySet[M]", query: Mapping[str, str], reach: Reach) -> "QuerySet[M]":
+    """The rows of a list within reach, of the tenant that `?tenant=` names.
+
+    Who does not reach everything finds nothing in a tenant beyond it, and the same in one that does not exist.
+    """
+    if "tenant" not in query:
+        return reach.rows(rows)
+    try:
+        tenant = tenant_named("tenant", query["tenant"], reach)
+    except Invalid:
+        if reach.is_limited:
+            return rows.none()
+        raise
+    return rows.filter(tenant=tenant)

@@ -20,13 +20,6 @@ from tenants.services import TENANT_RULES, create_tenant, delete_tenant, update_
 _CONFIG_FIELDS: Final = ("provider", "api_key", "base_url", "deployment", "api_version")
 
 
-def existing(tenant_id: UUID) -> Tenant:
-    tenant = Tenant.objects.filter(pk=tenant_id).first()
-    if tenant is None:
-        raise NotFound
-    return tenant
-
-
 def _config_summary(tenant_id: UUID) -> dict[str, Any] | None:
     own = providers.rows().filter(tenant_id=tenant_id, is_tenant_default=True).first()
     return provider_config_body(own) if own else None
@@ -35,7 +28,7 @@ def _config_summary(tenant_id: UUID) -> dict[str, Any] | None:
 class TenantsView(AdminView):
     def get(self, request: Request) -> Response:
         query = query_of(request, (*paging.PARAMETERS, "status"))
-        tenants = Tenant.objects.all()
+        tenants = self.reach.rows(Tenant.objects.all(), "id")
         if "status" in query:
             tenants = tenants.filter(status=TENANT_RULES["status"]("status", query["status"]))
         return paging.page(tenants, query, tenant_body)
@@ -50,7 +43,7 @@ class TenantView(AdminView):
     def get(self, request: Request, tenant_id: UUID) -> Response:
         """`api_key_count` counts the keys that are not revoked."""
         query_of(request)
-        tenant = existing(tenant_id)
+        tenant = self.reach.one(Tenant.objects.all(), "id", pk=tenant_id)
         live = APIKey.objects.filter(tenant=tenant, revoked_at__isnull=True)
         return Response(
             {
@@ -77,17 +70,20 @@ class TenantView(AdminView):
 class ProviderConfigView(AdminView):
     def get(self, request: Request, tenant_id: UUID) -> Response:
         query_of(request)
-        summary = _config_summary(existing(tenant_id).id)
+        self.reach.require(tenant_id)
+        summary = _config_summary(tenant_id)
         if summary is None:
             raise NotFound
         return Response(summary)
 
     def put(self, request: Request, tenant_id: UUID) -> Response:
+        self.reach.require(tenant_id)
         fields = fields_of(request, _CONFIG_FIELDS)
         set_provider_config(actor=actor_of(request), tenant_id=tenant_id, **fields)
         return Response(_config_summary(tenant_id))
 
     def delete(self, request: Request, tenant_id: UUID) -> Response:
         query_of(request)
+        self.reach.require(tenant_id)
         remove_provider_config(actor=actor_of(request), tenant_id=tenant_id)
         return Response(status=204)

@@ -10,9 +10,8 @@ from rest_framework.response import Response
 from gateway.api import paging
 from gateway.api.bodies.tenants import account_body
 from gateway.api.door import AdminView, actor_of
-from gateway.api.requests import fields_of, owner_of, query_of, tenant_named
+from gateway.api.requests import fields_of, listed, owner_of, query_of
 from tenants import account_services as services
-from tenants.errors import NotFound
 from tenants.models import Account
 from usage import balance_services as balances
 
@@ -34,16 +33,14 @@ class UsersView(AdminView):
     def get(self, request: Request) -> Response:
         """Those that were deleted are only found by their id."""
         query = query_of(request, (*paging.PARAMETERS, "tenant"))
-        accounts = Account.objects.filter(deleted_at__isnull=True)
-        if "tenant" in query:
-            accounts = accounts.filter(tenant=tenant_named("tenant", query["tenant"]))
+        accounts = listed(Account.objects.filter(deleted_at__isnull=True), query, self.reach)
         return paging.page_of(accounts, query, _bodies)
 
     def post(self, request: Request) -> Response:
         fields = fields_of(request, ("tenant", *services.RULES))
         account = services.create_account(
             actor=actor_of(request),
-            tenant_id=owner_of(fields).id,
+            tenant_id=owner_of(fields, self.reach).id,
             username=fields.pop("username", None),
             **fields,
         )
@@ -53,9 +50,10 @@ class UsersView(AdminView):
 class UserView(AdminView):
     def get(self, request: Request, user_id: UUID) -> Response:
         query_of(request)
-        return Response(_body(_existing(user_id)))
+        return Response(_body(self.reach.one(Account.objects.all(), pk=user_id)))
 
     def patch(self, request: Request, user_id: UUID) -> Response:
+        self.reach.guard(Account, user_id)
         fields = fields_of(request, services.RULES, fixed=_FIXED)
         account = services.update_account(actor=actor_of(request), account_id=user_id, **fields)
         return Response(_body(account))
@@ -63,6 +61,7 @@ class UserView(AdminView):
     def delete(self, request: Request, user_id: UUID) -> Response:
         """Hidden for good: its keys answer 401."""
         query_of(request)
+        self.reach.guard(Account, user_id)
         services.delete_account(actor=actor_of(request), account_id=user_id)
         return Response(status=204)
 
@@ -70,6 +69,7 @@ class UserView(AdminView):
 class TopUpView(AdminView):
     def post(self, request: Request, user_id: UUID) -> Response:
         """Pay in: one more entry. The answer is the account with its new balance."""
+        self.reach.guard(Account, user_id)
         fields = fields_of(request, ("amount_usd", "note"))
         balances.top_up(
             actor=actor_of(request),
@@ -77,11 +77,4 @@ class TopUpView(AdminView):
             amount_usd=fields.get("amount_usd"),
             note=fields.get("note"),
         )
-        return Response(_body(_existing(user_id)))
-
-
-def _existing(account_id: UUID) -> Account:
-    account = Account.objects.filter(pk=account_id).first()
-    if account is None:
-        raise NotFound
-    return account
+        return Response(_body(self.reach.one(Account.objects.all(), pk=user_id)))

@@ -151,13 +151,7 @@ class TraceView(StateView):
 
 
 def _card_body(row: RequestLog) -> dict[str, Any]:
-    """The why-card without what is the house's own: ids of providers and prices."""
-    card = logs.card_of(row)
-    for name in ("tenant_id", "provider_id"):
-        del card[name]
-    for attempt in card["attempts"]:
-        del attempt["provider_id"]
-    return {**card, "object": "trace_card"}
+    return {**logs.tenants_card_of(row), "object": "trace_card"}
 
 
 def _trace_body(row: RequestLog) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tenants.models.base import (
     limit_checks,
 )
 from tenants.models.keeping import ConfigChange, RootSecret
-from tenants.models.people import Membership, Session, SpentTicket, User, UserManager
+from tenants.models.people import Membership, ServiceToken, Session, SpentTicket, User, UserManager
 from tenants.models.settings import Setting
 from tenants.models.tenancy import Account, Project, Tenant
 
@@ -34,6 +34,7 @@ __all__ = [
     "Membership",
     "Project",
     "RootSecret",
+    "ServiceToken",
     "Session",
     "Setting",
     "SpentTicket",

@@ -101,6 +101,26 @@ class Session(Identified):
         return str(self.id)
 
 
+class ServiceToken(Identified):
+    """An operator's `gwa_` credential for programs. It can do what it was made for, and never more than its maker can today.
+
+    Of the token itself there is only an HMAC under a pepper, which is also what it is found by.
+    """
+
+    created_by = models.ForeignKey(User, on_delete=models.CASCADE, related_name="service_tokens")
+    name = models.CharField(max_length=128)
+    scopes = models.JSONField()
+    fingerprint = models.BinaryField(max_length=32, unique=True)
+    pepper_version = models.PositiveIntegerField()
+    prefix = models.CharField(max_length=16)
+    expires_at = models.DateTimeField(null=True, default=None)
+    last_used_at = models.DateTimeField(null=True, default=None)
+    revoked_at = models.DateTimeField(null=True, default=None)
+
+    def __str__(self) -> str:
+        return f"{self.prefix}… {self.name}"
+
+
 class SpentTicket(Identified):
     """A form that was carried out. The console's forms carry a ticket each; one that stands here does nothing again."""
 

@@ -175,7 +175,7 @@ def test_details_tell_checks_version_epoch_and_reports(token):
 
 @real_database
 def test_details_that_cannot_be_looked_up_are_503_and_not_401(token, monkeypatch):
-    monkeypatch.setattr("gateway.health.session_of", lambda token: fails())
+    monkeypatch.setattr("gateway.api.principals.session_of", lambda token: fails())
     assert detail(token).status_code == 503
 
 

@@ -157,6 +157,8 @@ def test_no_random_secret_is_refused(monkeypatch):
         ("GATEHOUSE_KEK", None),
         ("GATEHOUSE_KEK", "hunter2-short"),
         ("SECRET_KEY_FALLBACKS", "hunter2-short"),
+        ("GATEHOUSE_ADMIN_TOKEN", "hunter2-short"),
+        ("GATEHOUSE_ADMIN_TOKEN", "change-me-hunter2-change-me-hunter2"),
         ("GATEHOUSE_METRICS_TOKEN", "hunter2-short"),
         ("GATEHOUSE_METRICS_TOKEN", "change-me-hunter2-change-me-hunter2"),
         ("DATABASE_URL", "mysqlx://root:hunter2@h/db"),

@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.api.bodies.common import limits, moment, usd
 from tenants.models import Account, Project, Session, Tenant
-from tenants.sign_in import SignedIn
+from tenants.sign_in import SignedIn, kind_of, memberships_of
 from usage.balance_services import Standing
 
 
@@ -71,13 +71,17 @@ def operator_body(session: Session) -> dict[str, Any]:
     user = session.user
     return {
         "id": str(user.id),
-        "object": "operator",
+        "object": kind_of(user),
         "username": user.username,
         "email": user.email or None,
-        "role": user.role,
+        "role": user.role or None,
         "is_active": user.is_active,
         "must_change_password": user.must_change_password,
         "last_login": moment(user.last_login),
         "created_at": moment(user.created_at),
+        "memberships": [
+            {"tenant": str(tenant_id), "role": role}
+            for tenant_id, role in memberships_of(user).items()
+        ],
         "session": {"id": str(session.id), "expires_at": moment(session.expires_at)},
     }

@@ -364,7 +364,7 @@ def test_a_token_with_a_strange_head_is_refused(db, head):
     assert _refused(f"{packed}.e30.AAAA")
 
 
-def test_a_service_token_of_the_right_form_opens_nothing_yet(db):
+def test_a_service_token_that_nobody_issued_opens_nothing(db):
     assert _refused(tokens.generate(tokens.Kind.SERVICE_TOKEN).reveal().decode())
 
 
