@@ -5,10 +5,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from django.db.models import Q
+
 from keys import tokens
 from keys.chain import Chain, TenantKeyAuthenticator
 from keys.errors import KeyRevoked, ManagedByConfig
 from keys.models import APIKey, KeySecret
+from keys.warrants import Warrant
 from tenants import keyring, validation
 from tenants.actor import Actor
 from tenants.audit import Target
@@ -115,13 +118,24 @@ def target_of(key: APIKey) -> Target:
 
 
 def issue_key(
-    *, actor: Actor, tenant_id: UUID, name: object, source: str = "admin", **fields: Any
+    *,
+    actor: Actor,
+    tenant_id: UUID,
+    name: object,
+    source: str = "admin",
+    warrant: Warrant | None = None,
+    **fields: Any,
 ) -> Issued:
-    """A new key of a tenant. The credential in the answer is the only copy there will ever be."""
+    """A new key of a tenant. The credential in the answer is the only copy there will ever be.
+
+    With a `warrant` the key gets what its maker has in common with what was asked for, and no more.
+    """
     with change(actor, "key.issued", Target(KIND, "new", str(name)[:64]), tenant_id) as it:
         tenant = locked_tenant(tenant_id)
         values = validation.checked({"name": name, **fields}, ISSUE_RULES)
         _resolve_belongings(tenant.id, values)
+        if warrant is not None:
+            warrant.cut(values, is_new=True)
         key = APIKey(
             tenant=tenant,
             source=source,
@@ -130,6 +144,8 @@ def issue_key(
             created_by_label=actor.label,
             **values,
         )
+        if warrant is not None:
+            warrant.check(key)
         key.save(force_insert=True)
         credential = _add_secret(key)
         it.aim(target_of(key))
@@ -170,13 +186,16 @@ def _add_secret(key: APIKey) -> Secret:
     return credential
 
 
-def _locked(key_id: UUID, it: Change) -> APIKey:
+def _locked(key_id: UUID, it: Change, warrant: Warrant | None) -> APIKey:
+    """The key, if whoever asks can see it: all of them, or those that their warrant covers."""
     key = (
         APIKey.objects.select_for_update(of=("self",))
         .select_related("tenant", "project", "account")
-        .filter(pk=key_id)
+        .filter(Q() if warrant is None else warrant.keys, pk=key_id)
         .first()
     )
+    if warrant is not None:
+        warrant.own()
     if key is None:
         raise NotFound
     it.aim(target_of(key), key.tenant_id)
@@ -193,22 +212,36 @@ def _refuse_config(key: APIKey) -> None:
         raise ManagedByConfig
 
 
-def update_key(*, actor: Actor, key_id: UUID, **fields: Any) -> APIKey:
-    """Change fields of a key; absent ones stay, null clears. `is_active: false` pauses it, and rotation keeps it paused."""
+def _home(warrant: Warrant | None) -> UUID | None:
+    """Whose chain has the row of a refusal before the key was found."""
+    return None if warrant is None else warrant.tenant_id
+
+
+def update_key(
+    *, actor: Actor, key_id: UUID, warrant: Warrant | None = None, **fields: Any
+) -> APIKey:
+    """Change fields of a key; absent ones stay, null clears. `is_active: false` pauses it, and rotation keeps it paused.
+
+    With a `warrant` a field gets what was asked for as far as the changing key has it itself, and all of the key must lie within.
+    """
     action = {"True": "key.resumed", "False": "key.paused"}.get(
         str(fields.get("is_active")), "key.updated"
     )
-    with change(actor, action, Target(KIND, str(key_id))) as it:
-        key = _locked(key_id, it)
+    with change(actor, action, Target(KIND, str(key_id)), _home(warrant)) as it:
+        key = _locked(key_id, it, warrant)
         _refuse_revoked(key)
         _refuse_config(key)
         if not fields:
             raise Invalid("Nothing to change was given.")
         values = validation.checked(fields, EDIT_RULES)
         _resolve_belongings(key.tenant_id, values)
+        if warrant is not None:
+            warrant.cut(values)
         for name, value in values.items():
             it.detail(**{name: {"from": _plain(getattr(key, name)), "to": _plain(value)}})
             setattr(key, name, value)
+        if warrant is not None:
+            warrant.check(key)
         key.save()
         it.touch(KIND, key.id, key.tenant_id)
     return key
@@ -218,15 +251,24 @@ def _plain(value: Any) -> Any:
     return str(value) if hasattr(value, "pk") or isinstance(value, datetime) else value
 
 
-def rotate_key(*, actor: Actor, key_id: UUID, grace_period_seconds: object = 0) -> Issued:
+def rotate_key(
+    *,
+    actor: Actor,
+    key_id: UUID,
+    grace_period_seconds: object = 0,
+    warrant: Warrant | None = None,
+) -> Issued:
     """A new secret on the same key. The old one works on for the grace period (0 to 7 days), then not.
 
-    Of two rotations at once the second replaces the secret of the first: one current secret in the end, always.
+    Of two rotations at once the second replaces the secret of the first: one current secret in the end, always. With a `warrant`
+    the key must lie within it: whoever rotates gets hold of the key.
     """
-    with change(actor, "key.rotated", Target(KIND, str(key_id))) as it:
-        key = _locked(key_id, it)
+    with change(actor, "key.rotated", Target(KIND, str(key_id)), _home(warrant)) as it:
+        key = _locked(key_id, it, warrant)
         _refuse_revoked(key)
         _refuse_config(key)
+        if warrant is not None:
+            warrant.check(key)
         grace = _grace(grace_period_seconds)
         now = SYSTEM.now()
         ends = now + timedelta(seconds=grace)
@@ -249,10 +291,12 @@ def _grace(value: object) -> int:
     return value
 
 
-def revoke_key(*, actor: Actor, key_id: UUID, reason: object = "") -> APIKey:
+def revoke_key(
+    *, actor: Actor, key_id: UUID, reason: object = "", warrant: Warrant | None = None
+) -> APIKey:
     """End a key for good. Raises `KeyRevoked` when it was revoked before."""
-    with change(actor, "key.revoked", Target(KIND, str(key_id))) as it:
-        key = _locked(key_id, it)
+    with change(actor, "key.revoked", Target(KIND, str(key_id)), _home(warrant)) as it:
+        key = _locked(key_id, it, warrant)
         _refuse_revoked(key)
         key.revoked_at = SYSTEM.now()
         key.revoked_by_type, key.revoked_by_id, key.revoked_by_label = (
@@ -270,7 +314,7 @@ def revoke_key(*, actor: Actor, key_id: UUID, reason: object = "") -> APIKey:
 def delete_key(*, actor: Actor, key_id: UUID) -> None:
     """Remove the row of a key for good; its logs, ledger and audit keep their copies of its name."""
     with change(actor, "key.deleted", Target(KIND, str(key_id))) as it:
-        key = _locked(key_id, it)
+        key = _locked(key_id, it, None)
         _refuse_config(key)
         it.touch(KIND, key.id, key.tenant_id)
         key.delete()

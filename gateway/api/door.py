@@ -2,19 +2,17 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from django.db import DatabaseError
-from django.http import HttpRequest
 from django.utils.cache import patch_vary_headers
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from gateway import context
 from gateway.api.errors import ScopeMissing, SessionRequired
-from gateway.api.parsers import MAX_BODY
+from gateway.api.measured import MeasuredView
 from gateway.api.permissions import Access, method_of
 from gateway.api.principals import Principal
 from gateway.api.reach import Reach
@@ -28,11 +26,10 @@ logger = logging.getLogger(__name__)
 NEVER_CACHED = "private, no-store"
 
 
-class AdminView(APIView):
+class AdminView(MeasuredView):
     """The base of all. `access` comes from `urls.py`; a view that was given none is closed."""
 
     access: Mapping[str, Access] = {}
-    max_body: ClassVar[int] = MAX_BODY
     metadata_class = None
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]  # noqa: RUF012 - Django's own attribute
 
@@ -44,12 +41,6 @@ class AdminView(APIView):
         if found is None:
             raise PermissionDenied
         return found
-
-    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        # DRF takes a missing length for "no body"; a chunked body has none. The parser counts for itself.
-        if not request.META.get("CONTENT_LENGTH") and "HTTP_TRANSFER_ENCODING" in request.META:
-            request.META["CONTENT_LENGTH"] = str(self.max_body)
-        return super().initialize_request(request, *args, **kwargs)
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any

@@ -26,7 +26,8 @@ from keys.services import (
 from tenants.clock import SYSTEM
 from tenants.models import Tenant
 
-_FIXED: Final = (
+#: What a body of a change must not have.
+FIXED: Final = (
     "id",
     "object",
     "tenant",
@@ -47,6 +48,12 @@ _FIXED: Final = (
 
 def _rows() -> "QuerySet[APIKey]":
     return APIKey.objects.prefetch_related("secrets")
+
+
+def is_live() -> Q:
+    """Neither paused, revoked nor expired."""
+    unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=SYSTEM.now())
+    return unexpired & Q(revoked_at__isnull=True, is_active=True)
 
 
 def _by_id_or(field: str, name: str, value: str) -> Q:
@@ -99,8 +106,7 @@ class KeysView(AdminView):
         if "team" in query:
             keys = keys.filter(team=query["team"])
         if flag(query, "active_only"):
-            unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=SYSTEM.now())
-            keys = keys.filter(unexpired, revoked_at__isnull=True, is_active=True)
+            keys = keys.filter(is_live())
         return paging.page(keys, query, key_body)
 
 
@@ -111,7 +117,7 @@ class KeyView(AdminView):
 
     def patch(self, request: Request, key_id: UUID) -> Response:
         self.reach.guard(APIKey, key_id)
-        fields = fields_of(request, EDIT_RULES, fixed=_FIXED)
+        fields = fields_of(request, EDIT_RULES, fixed=FIXED)
         return Response(key_body(update_key(actor=actor_of(request), key_id=key_id, **fields)))
 
 

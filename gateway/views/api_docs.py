@@ -109,7 +109,8 @@ def _operations(told: Mapping[str, Any]) -> Iterator[tuple[Operation, list[str]]
 def _operation(told: Mapping[str, Any], method: str, path: str, it: Mapping[str, Any]) -> Operation:
     responses = it["responses"]
     sent = it.get("requestBody", {}).get("content", {}).get("application/json", {})
-    good = responses["200"]
+    status = next(status for status in responses if status.startswith("2"))
+    good = responses[status]
     return Operation(
         id=it["operationId"],
         method=method.upper(),
@@ -126,15 +127,15 @@ def _operation(told: Mapping[str, Any], method: str, path: str, it: Mapping[str,
             for parameter in it.get("parameters", [])
         ],
         body=_fields(told, sent.get("schema", {})),
-        answer=_fields(told, good["content"]["application/json"]["schema"]),
+        answer=_fields(told, good.get("content", {}).get("application/json", {}).get("schema", {})),
         headers=[
             Field(name, "string", False, Prose(header.get("description", "")))
             for name, header in good.get("headers", {}).items()
         ],
         errors=[
-            Answer(status, Prose(response["description"]))
-            for status, response in sorted(responses.items())
-            if status != "200"
+            Answer(code, Prose(response["description"]))
+            for code, response in sorted(responses.items())
+            if code != status
         ],
         curl=_curl(method.upper(), path, _example(sent)),
     )

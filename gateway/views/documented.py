@@ -11,7 +11,7 @@ from drf_spectacular.utils import (
     extend_schema,
 )
 
-from gateway.views.shapes import COMPONENTS, reference
+from gateway.views.shapes import COMPONENTS, EXAMPLES, reference
 
 #: The headers that may carry a key, as the clients of the field send them. One of them is enough.
 CREDENTIALS: Final = {
@@ -21,6 +21,9 @@ CREDENTIALS: Final = {
     "x-goog-api-key": {"type": "apiKey", "in": "header", "name": "x-goog-api-key"},
 }
 CALLS, MODELS, STATE = "Calls", "Models", "Your key"
+PROJECTS, KEYS = "Projects", "Keys"
+#: Every group, in the order of the page.
+TAGS: Final = (CALLS, MODELS, STATE, PROJECTS, KEYS)
 
 _STREAM: Final = (200, "text/event-stream")
 _OF_EVERY_VIEW: Final = {
@@ -51,6 +54,23 @@ _OF_A_STATE: Final = {
 }
 
 _OF_ONE_STATE: Final = {**_OF_A_STATE, 404: "`not_found`: this key has no such."}
+_OF_A_CHANGE: Final = {
+    400: "`invalid_request`: an unknown field, an impossible value, or nothing in common with what this key may.",
+    **_OF_EVERY_VIEW,
+    403: "`scope_missing`, `address_not_allowed`: a good key without the right. `grants_exceeded`: more than this key may.",
+    409: "`conflict`, `key_revoked`, `managed_by_config`: the thing is in a state that forbids it.",
+    413: "`body_too_large`.",
+    415: "`unsupported_media_type`: the body must be `application/json`.",
+    429: "`rate_limit_exceeded`: too many changes by this key in a minute.",
+}
+#: Parameters of a list.
+PAGED: Final[dict[str, tuple[Any, str]]] = {
+    "limit": (
+        {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
+        "Rows of a page.",
+    ),
+    "cursor": ({"type": "string"}, "The `next_cursor` of the page before."),
+}
 
 #: Of every answer, and of those that a provider gave.
 _ANSWERS: Final = (
@@ -104,19 +124,49 @@ def models(name: str, summary: str, answer: str) -> Callable[[View], View]:
 
 
 def state(
-    name: str, summary: str, answer: str, **parameters: tuple[Any, str]
+    name: str, summary: str, answer: str, *, tag: str = STATE, **parameters: tuple[Any, str]
 ) -> Callable[[View], View]:
     """`parameters` of the query: a JSON Schema and a sentence each."""
     taken = [
         OpenApiParameter(title, schema, description=told)
         for title, (schema, told) in parameters.items()
     ]
-    return _reading(name, summary, answer, STATE, _OF_A_STATE, taken)
+    return _reading(name, summary, answer, tag, _OF_A_STATE, taken)
 
 
-def one_state(name: str, summary: str, answer: str) -> Callable[[View], View]:
+def one_state(name: str, summary: str, answer: str, *, tag: str = STATE) -> Callable[[View], View]:
     """Of a thing that the address names, which may not be there."""
-    return _reading(name, summary, answer, STATE, _OF_ONE_STATE, [])
+    return _reading(name, summary, answer, tag, _OF_ONE_STATE, [])
+
+
+def change(
+    name: str,
+    summary: str,
+    tag: str,
+    request: str | None = None,
+    answer: str | None = None,
+    *,
+    status: int = 200,
+    by_name: bool = True,
+) -> Callable[[View], View]:
+    """A change of what the address names, or of what is made there (`by_name` false). No `answer`: an empty one."""
+    told = {404: _OF_ONE_STATE[404], **_OF_A_CHANGE} if by_name else _OF_A_CHANGE
+    examples = (
+        [OpenApiExample("request", value=EXAMPLES[request], request_only=True)] if request else []
+    )
+    return extend_schema(
+        operation_id=name,
+        summary=summary,
+        tags=[tag],
+        auth=_auth(),
+        parameters=_headers(_ANSWERS, status),
+        request={"application/json": reference(request)} if request else None,
+        responses={
+            status: OpenApiResponse(reference(answer) if answer else None, "Done."),
+            **_errors(told),
+        },
+        examples=examples,
+    )
 
 
 def _reading(
@@ -147,9 +197,9 @@ def _errors(told: dict[int, str]) -> dict[Any, Any]:
     return {status: OpenApiResponse(reference("Error"), text) for status, text in told.items()}
 
 
-def _headers(told: tuple[tuple[str, str], ...]) -> list[OpenApiParameter]:
+def _headers(told: tuple[tuple[str, str], ...], status: int = 200) -> list[OpenApiParameter]:
     return [
-        OpenApiParameter(name, str, OpenApiParameter.HEADER, description=text, response=[200])
+        OpenApiParameter(name, str, OpenApiParameter.HEADER, description=text, response=[status])
         for name, text in told
     ]
 

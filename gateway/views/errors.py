@@ -13,7 +13,9 @@ from gateway import context as circumstances
 from gateway.api import errors as api_errors
 from gateway.relay import errors as relay_errors
 from gateway.relay.errors import Problem
+from keys.errors import BeyondGrant, TooManyChanges
 from providers.dialects import openai
+from tenants.errors import ServiceError
 from tenants.sealing import SealingError
 
 logger = logging.getLogger(__name__)
@@ -48,11 +50,20 @@ def _label(answer: HttpResponse, request: Any) -> None:
     answer.headers["x-request-id"] = answer.headers["request-id"] = own
 
 
+def _of_key(failure: ServiceError) -> Problem:
+    """What the state of the caller's own key forbids."""
+    if isinstance(failure, TooManyChanges):
+        return Problem(429, failure.code, failure.message, headers=[(b"retry-after", b"60")])
+    return Problem(403, failure.code, failure.message, next(iter(failure.fields), None))
+
+
 def _problem_of(failure: Exception) -> Problem:
     if isinstance(failure, relay_errors.REFUSALS):
         return relay_errors.of(failure)
     if isinstance(failure, DatabaseError | SealingError):
         return _UNAVAILABLE
+    if isinstance(failure, BeyondGrant | TooManyChanges):
+        return _of_key(failure)
     answer = api_errors.answer_to(failure)
     return Problem(
         answer.status,

@@ -13,7 +13,7 @@ from drf_spectacular.settings import patched_settings
 
 from gateway.version import VERSION
 from gateway.views import shapes, urls
-from gateway.views.documented import CALLS, CREDENTIALS, MODELS, STATE
+from gateway.views.documented import CREDENTIALS, TAGS
 
 _DESCRIPTION: Final = (
     "What programs call, with a tenant's key. The formats are OpenAI's, so its clients work with no more than another address."
@@ -32,7 +32,7 @@ def _options() -> dict[str, Any]:
         "DESCRIPTION": _DESCRIPTION,
         "SERVERS": [{"url": settings.PUBLIC_URL}],
         "SCHEMA_PATH_PREFIX": "/v1",
-        "TAGS": [{"name": name} for name in (CALLS, MODELS, STATE)],
+        "TAGS": [{"name": name} for name in TAGS],
         "APPEND_COMPONENTS": {"schemas": shapes.COMPONENTS, "securitySchemes": CREDENTIALS},
         "SORT_OPERATIONS": False,
     }

@@ -242,9 +242,12 @@ TRACE: Final = _object(
     overhead_ms=_MAYBE_MS,
     idempotent_replay=_FLAG,
 )
-TRACES: Final = _list_of(
-    reference("Trace"), has_more=_FLAG, next_cursor=_MAYBE_TEXT, total=_MAYBE_COUNT
-)
+_PAGES: Final[dict[str, Schema]] = {
+    "has_more": _FLAG,
+    "next_cursor": _MAYBE_TEXT,
+    "total": _MAYBE_COUNT,
+}
+TRACES: Final = _list_of(reference("Trace"), **_PAGES)
 
 _CHECK: Final = _object(
     check=_told(_TEXT, "What was asked."),
@@ -346,6 +349,95 @@ MODEL_FIGURES: Final = _list_of(
     _object(("model", "requests"), model=_MAYBE_TEXT, **_FIGURES), **_WINDOW
 )
 
+# --- keys and projects, managed by a key --------------------------------------------------------------------------------
+
+_LIMIT_FIELDS: Final[dict[str, Schema]] = _LIMITS["properties"]
+_WHO: Final = _told(
+    {
+        "type": ["object", "null"],
+        "properties": {"type": _TEXT, "id": _MAYBE_TEXT, "label": _MAYBE_TEXT},
+    },
+    "Who did it; staff of the house have no name here.",
+)
+_OWN_FIELDS: Final[dict[str, Schema]] = {
+    "name": _told(_TEXT, "1 to 128 characters."),
+    "project": _told(_MAYBE_TEXT, "The id of a project; this key's own, if it has one."),
+    "account": _told(_MAYBE_TEXT, "The id of who pays; this key's own, if it has one."),
+    "scopes": {
+        "type": "array",
+        "items": {"type": "string", "enum": ["inference", "usage", "projects", "mcp", "keys"]},
+    },
+    "allowed_models": _told(_NAMES, "Null: all. A `*` may stand at the end of a name."),
+    "allowed_capabilities": _told(_NAMES, "Null: all."),
+    "allowed_addresses": _told(_NAMES, "Addresses and blocks; null: anywhere."),
+    **_LIMIT_FIELDS,
+    "log_content": _told(_FLAG, "Keep bodies, where the tenant allows it."),
+    "expires_at": _MOMENT,
+}
+_TEAM: Final = _told(_MAYBE_TEXT, "1 to 64 of letters, digits, `.`, `_` and `-`.")
+NEW_KEY: Final = _object(("name",), **_OWN_FIELDS, team=_TEAM)
+KEY_CHANGE: Final = _object(
+    (), **_OWN_FIELDS, is_active=_told(_FLAG, "False: paused, until it is true again.")
+)
+ROTATION: Final = _object(
+    (),
+    grace_period_seconds={
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 604_800,
+        "default": 0,
+        "description": "How long the old secret works on.",
+    },
+)
+KEY: Final = _object(
+    ("id", "object", "name", "key_prefix", "status"),
+    id=_TEXT,
+    object={"type": "string", "const": "key"},
+    tenant=_TEXT,
+    **_OWN_FIELDS,
+    team=_TEAM,
+    key_prefix=_TEXT,
+    status={"type": "string", "enum": ["active", "paused", "expired", "revoked"]},
+    is_active=_FLAG,
+    source={"type": "string", "enum": ["admin", "config", "import", "self-service"]},
+    created_at=_MOMENT,
+    created_by=_WHO,
+    revoked_at=_MOMENT,
+    revoked_by=_WHO,
+    revoked_reason=_MAYBE_TEXT,
+    last_used_at=_told(_MOMENT, "To the minute."),
+    previous_secret_expires_at=_told(_MOMENT, "Until when an older secret works on."),
+)
+ISSUED_KEY: Final = {
+    **KEY,
+    "properties": {
+        **KEY["properties"],
+        "key": _told(_TEXT, "The key itself: here, and never again."),
+    },
+    "required": [*KEY["required"], "key"],
+}
+NEW_PROJECT: Final = _object(
+    ("name",), name=_told(_TEXT, "1 to 128 characters, once in the tenant."), **_LIMIT_FIELDS
+)
+PROJECT: Final = _object(
+    ("id", "object", "name"),
+    id=_TEXT,
+    object={"type": "string", "const": "project"},
+    tenant=_TEXT,
+    name=_TEXT,
+    **_LIMIT_FIELDS,
+    created_at=_MOMENT,
+)
+KEYS: Final = _list_of(reference("Key"), **_PAGES)
+PROJECTS: Final = _list_of(reference("Project"), **_PAGES)
+#: What a change may be sent, by the name of its shape.
+EXAMPLES: Final[dict[str, dict[str, Any]]] = {
+    "NewKey": {"name": "the mobile app", "allowed_models": ["gpt-*"], "rate_limit_rpm": 60},
+    "KeyChange": {"is_active": False},
+    "Rotation": {"grace_period_seconds": 3600},
+    "NewProject": {"name": "Web", "cost_budget_usd": "25"},
+}
+
 COMPONENTS: Final[dict[str, Schema]] = {
     "ChatRequest": CHAT_REQUEST,
     "ChatAnswer": CHAT_ANSWER,
@@ -363,5 +455,14 @@ COMPONENTS: Final[dict[str, Schema]] = {
     "Summary": SUMMARY,
     "Timeseries": TIMESERIES,
     "ModelFigures": MODEL_FIGURES,
+    "NewKey": NEW_KEY,
+    "KeyChange": KEY_CHANGE,
+    "Rotation": ROTATION,
+    "Key": KEY,
+    "IssuedKey": ISSUED_KEY,
+    "Keys": KEYS,
+    "NewProject": NEW_PROJECT,
+    "Project": PROJECT,
+    "Projects": PROJECTS,
     "Error": ERROR,
 }

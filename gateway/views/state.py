@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from gateway.api import logs, paging
 from gateway.api.bodies.calls import log_body
 from gateway.api.bodies.common import identity, limits, moment, usd
+from gateway.api.measured import MeasuredView
 from gateway.api.requests import query_of
 from gateway.views import documented
 from gateway.views.access import MayReadUsage, TenantKeyAuthentication, identity_of
@@ -24,11 +26,11 @@ from usage.models import RequestLog
 from usage.spending import Budget, Standing
 
 
-class StateView(DataPlaneView):
+class StateView(DataPlaneView, MeasuredView):
     """The base of all: an ordinary view, for it reads tables."""
 
     authentication_classes = (TenantKeyAuthentication,)
-    permission_classes = (MayReadUsage,)
+    permission_classes: tuple[type[BasePermission], ...] = (MayReadUsage,)
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
@@ -62,8 +64,8 @@ class TracesView(StateView):
         "listTraces",
         "List your key's calls",
         "Traces",
-        limit=({"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "Rows of a page."),
-        cursor=({"type": "string"}, "The `next_cursor` of the page before."),
+        tag=documented.STATE,
+        **documented.PAGED,
     )
     def get(self, request: Request) -> Response:
         """The calls of this key, newest first, under every secret that it had. Needs the scope `usage`."""

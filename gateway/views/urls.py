@@ -3,7 +3,7 @@
 from django.urls import URLPattern, path, re_path
 
 from gateway.relay.endpoints import BASES, DEPLOYMENTS
-from gateway.views import calls, figures, state
+from gateway.views import calls, figures, keys, projects, state
 
 _VIEWS = {
     "/chat/completions": calls.ChatCompletionsView,
@@ -33,6 +33,11 @@ _STATE = [
     path("v1/analytics/summary", figures.SummaryView.as_view()),
     path("v1/analytics/timeseries", figures.SeriesView.as_view()),
     path("v1/analytics/models", figures.ModelsView.as_view()),
+    path("v1/projects", projects.ProjectsView.as_view()),
+    path("v1/projects/<uuid:project_id>", projects.ProjectView.as_view()),
+    path("v1/keys", keys.KeysView.as_view()),
+    path("v1/keys/<uuid:key_id>", keys.KeyView.as_view()),
+    path("v1/keys/<uuid:key_id>/rotate", keys.RotateKeyView.as_view()),
 ]
 #: Under the one address that each has in the documentation.
 DOCUMENTED = [*_routes(BASES[0]), *_STATE]

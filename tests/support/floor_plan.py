@@ -22,6 +22,7 @@ MAY_IMPORT = {
 #: Pure modules: standard library, cryptography, msgspec and each other.
 CELLAR = (
     "keys/tokens.py",
+    "keys/grants.py",
     "providers/types.py",
     "providers/request_head.py",
     "providers/dialects/*.py",

@@ -103,12 +103,8 @@ def test_a_suspended_and_a_resumed_tenant_have_rows_that_say_so(tenant):
 def test_the_end_of_a_tenant_takes_what_is_its_own_and_nothing_of_another(tenant, outsider):
     payer = Account.objects.create(tenant=tenant, username="payer")
     for owner in (tenant, outsider):
-        issue_key(
-            actor=HERE,
-            tenant_id=owner.id,
-            name="k",
-            **({"account": str(payer.id)} if owner == tenant else {}),
-        )
+        account = str(payer.id) if owner == tenant else None
+        issue_key(actor=HERE, tenant_id=owner.id, name="k", account=account)
         set_provider_config(
             actor=HERE, tenant_id=owner.id, provider="openai", api_key="sk-own-123456"
         )

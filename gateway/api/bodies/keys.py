@@ -1,11 +1,14 @@
 """Keys. The credential itself is only in the two answers that make one."""
 
-from typing import Any
+from typing import Any, Final
 
 from gateway.api.bodies.common import identity, limits, moment
 from keys.models import APIKey
 from keys.services import Issued, current_prefix, previous_secret_expires_at, status_of
 from tenants.clock import SYSTEM
+
+#: Types of actors that are the tenant's.
+_OF_THE_TENANT: Final = ("key", "member")
 
 
 def key_body(key: APIKey) -> dict[str, Any]:
@@ -38,6 +41,19 @@ def key_body(key: APIKey) -> dict[str, Any]:
         "last_used_at": moment(key.last_used_at),
         "previous_secret_expires_at": moment(previous_secret_expires_at(key, now)),
     }
+
+
+def own_key_body(key: APIKey) -> dict[str, Any]:
+    """The same for a tenant's own key: who of the house made or ended a key has no name there, for it is one to sign in with."""
+    body = key_body(key)
+    for who in (body["created_by"], body["revoked_by"]):
+        if who is not None and who["type"] not in _OF_THE_TENANT:
+            who.update(id=None, label=None)
+    return body
+
+
+def own_issued_body(issued: Issued) -> dict[str, Any]:
+    return {**own_key_body(issued.key), "key": issued.credential.reveal().decode()}
 
 
 def issued_body(issued: Issued) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""A client of a tenant's own doors, with one of its keys."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.test import Client
+
+from keys.services import SCOPES, Issued, issue_key
+from tenants.actor import system_actor
+from tenants.models import Tenant
+
+if TYPE_CHECKING:
+    from django.test.client import _MonkeyPatchedWSGIResponse as Answer
+
+STAGING = system_actor("staging")
+
+
+class Holder:
+    """Speaks JSON with `/v1/` as the holder of a key."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> "Answer":
+        return Client().generic(
+            method,
+            f"/v1/{path}",
+            b"" if body is None else json.dumps(body).encode(),
+            content_type="application/json",
+            headers={"authorization": f"Bearer {self.secret}", **headers},
+        )
+
+    def get(self, path: str) -> "Answer":
+        return self.call("GET", path)
+
+    def post(self, path: str, body: Any = None) -> "Answer":
+        return self.call("POST", path, body)
+
+    def patch(self, path: str, body: Any) -> "Answer":
+        return self.call("PATCH", path, body)
+
+    def delete(self, path: str) -> "Answer":
+        return self.call("DELETE", path)
+
+
+def holder_of(issued: Issued) -> Holder:
+    return Holder(issued.credential.reveal().decode())
+
+
+def key_of(tenant: Tenant, **fields: Any) -> Issued:
+    """A key with every scope, unless told otherwise."""
+    values = {"name": "manager", "scopes": list(SCOPES), **fields}
+    return issue_key(actor=STAGING, tenant_id=tenant.id, **values)
+
+
+def code_of(answer: "Answer") -> tuple[int, str]:
+    body = answer.json()
+    assert set(body) == {"error"}, body
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert answer.headers["cache-control"] == "no-store"
+    return answer.status_code, body["error"]["code"]
