@@ -255,8 +255,6 @@ TIMEOUTS_TOLD = {
     "body_idle": BODY_IDLE_SECONDS,
     "drain": DRAIN_SECONDS,
 }
-#: Whether workers do the housekeeping. Off: cron does, by `manage.py housekeeping`.
-HOUSEKEEPING = env.bool("GATEHOUSE_HOUSEKEEPING", default=True)
 #: Variables that are set, and so lock the settings that they begin.
 SET_BY_ENVIRONMENT = frozenset(
     name
@@ -268,6 +266,23 @@ SET_BY_ENVIRONMENT = frozenset(
     )
     if name in env.ENVIRON or f"{name}_FILE" in env.ENVIRON
 )
+
+# --- the configuration file --------------------------------------------------------------------------------------------
+
+
+def _config_file() -> Path | None:
+    text: str = env.str("GATEHOUSE_CONFIG", default="")
+    return Path(text).absolute() if text else None
+
+
+def _config_secret(name: str) -> str:
+    """What a configuration file means by `{env: NAME}`; empty when it is not set."""
+    return str(env.str(name, default=""))
+
+
+#: Applied when a server starts. None: there is no such file.
+CONFIG_FILE = _config_file()
+CONFIG_SECRET = _config_secret
 
 # --- the first run: nobody else needs what is in the environment for other programs ------------------------------------
 

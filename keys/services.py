@@ -1,5 +1,8 @@
 """What can be done to keys. Limits and spend hang on the key, never on its secret, so no rotation can widen or reset them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -174,9 +177,9 @@ def _resolve_belongings(tenant_id: UUID, values: dict[str, Any]) -> None:
         values[name] = row
 
 
-def _add_secret(key: APIKey) -> Secret:
+def _add_secret(key: APIKey, given: Secret | None = None) -> Secret:
     version, pepper_key = pepper()
-    credential = tokens.generate(tokens.Kind.TENANT_KEY)
+    credential = given or tokens.generate(tokens.Kind.TENANT_KEY)
     KeySecret.objects.create(
         key=key,
         fingerprint=tokens.fingerprint(pepper_key, credential.reveal().decode()),
@@ -184,6 +187,21 @@ def _add_secret(key: APIKey) -> Secret:
         prefix=tokens.shown_part(credential),
     )
     return credential
+
+
+def fingerprint_of(credential: Secret) -> bytes:
+    """What a credential is looked up by in this installation."""
+    return tokens.fingerprint(pepper()[1], credential.reveal().decode())
+
+
+def refuse_unfit(credential: Secret, key: APIKey | None) -> None:
+    """A credential that was not made here must have the form of ours, and open no door yet but perhaps that of `key`."""
+    text = credential.reveal().decode(errors="replace")
+    if not tokens.is_well_formed(text, tokens.Kind.TENANT_KEY):
+        raise Invalid.field("secret", "must be a key in our form: gwk_, 49 characters, checksum.")
+    holder = KeySecret.objects.filter(fingerprint=fingerprint_of(credential)).first()
+    if holder is not None and (key is None or holder.key_id != key.id):
+        raise Invalid.field("secret", "is the secret of another key already.")
 
 
 def _locked(key_id: UUID, it: Change, warrant: Warrant | None) -> APIKey:
@@ -207,8 +225,22 @@ def _refuse_revoked(key: APIKey) -> None:
         raise KeyRevoked(key.revoked_at)
 
 
+#: Whether the configuration file is at work, which alone may change the keys that it owns.
+_by_file: ContextVar[bool] = ContextVar("by_file", default=False)
+
+
+@contextmanager
+def by_file() -> Iterator[None]:
+    """What is changed inside, the configuration file changes."""
+    before = _by_file.set(True)
+    try:
+        yield
+    finally:
+        _by_file.reset(before)
+
+
 def _refuse_config(key: APIKey) -> None:
-    if key.source == APIKey.Source.CONFIG:
+    if key.source == APIKey.Source.CONFIG and not _by_file.get():
         raise ManagedByConfig
 
 
@@ -281,6 +313,23 @@ def rotate_key(
         it.detail(grace_period_seconds=grace)
         it.touch(KIND, key.id, key.tenant_id)
     return Issued(key, credential, ends if grace else None)
+
+
+def hand_to_file(*, actor: Actor, key_id: UUID, credential: Secret | None = None) -> APIKey:
+    """From here on the configuration file owns this key. With a credential that one opens the door, and no earlier one does."""
+    with change(actor, "key.imported", Target(KIND, str(key_id))) as it:
+        key = _locked(key_id, it, None)
+        _refuse_revoked(key)
+        it.detail(source={"from": key.source, "to": APIKey.Source.CONFIG.value})
+        key.source = APIKey.Source.CONFIG
+        key.save(update_fields=["source"])
+        if credential is not None:
+            refuse_unfit(credential, key)
+            key.secrets.all().delete()
+            _add_secret(key, credential)
+            it.detail(credential="replaced")
+        it.touch(KIND, key.id, key.tenant_id)
+    return key
 
 
 def _grace(value: object) -> int:

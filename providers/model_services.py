@@ -135,7 +135,7 @@ def _targets(field: str, value: object) -> list[dict[str, Any]]:
     return clean
 
 
-_RULES: Final[dict[str, Rule]] = {
+RULES: Final[dict[str, Rule]] = {
     "capability": validation.one_of(set(Model.Capability.values)),
     "context_window": _tokens,
     "max_output_tokens": _tokens,
@@ -146,7 +146,7 @@ _RULES: Final[dict[str, Rule]] = {
     **LIMIT_RULES,
     **{name: pending_rule(only) for name, only in PENDING.items()},
 }
-_CREATE_RULES: Final[dict[str, Rule]] = {"id": _model_name, **_RULES}
+CREATE_RULES: Final[dict[str, Rule]] = {"id": _model_name, **RULES}
 
 
 def target_of(model: Model) -> AuditTarget:
@@ -167,7 +167,7 @@ def create_model(*, actor: Actor, tenant_id: UUID | None = None, **fields: Any) 
     label = str(fields.get("id"))[:64]
     with change(actor, "model.created", AuditTarget(KIND, "new", label), tenant_id) as it:
         fields.setdefault("id", None)
-        values = validation.checked(fields, _CREATE_RULES)
+        values = validation.checked(fields, CREATE_RULES)
         grants.refuse_of_a_tenants_own(tenant_id, values)
         tenant = locked_tenant(tenant_id) if tenant_id else None
         targets, prices, plain = _split(values)
@@ -188,7 +188,7 @@ def update_model(*, actor: Actor, model_id: UUID, **fields: Any) -> Model:
         model = _locked(model_id, it)
         if not fields:
             raise Invalid("Nothing to change was given.")
-        values = validation.checked(fields, _RULES)
+        values = validation.checked(fields, RULES)
         grants.refuse_of_a_tenants_own(model.tenant_id, values)
         targets, prices, plain = _split(values)
         for name, value in plain.items():

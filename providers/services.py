@@ -1,6 +1,9 @@
 """What can be done to providers. One transaction, the audit row and the epoch inside it; credentials go in and never out."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
@@ -66,7 +69,7 @@ def _base_url(field: str, value: object) -> str:
     return validation.optional_text(field, value, 512)
 
 
-_RULES: Final[dict[str, Rule]] = {
+RULES: Final[dict[str, Rule]] = {
     "name": validation.name,
     "base_url": _base_url,
     "api_key": _api_key,
@@ -77,8 +80,8 @@ _RULES: Final[dict[str, Rule]] = {
     **dict.fromkeys(ACCOUNT_FIELDS, _account_field),
     **LIMIT_RULES,
 }
-_CREATE_RULES: Final[dict[str, Rule]] = {"kind": _kind, **_RULES}
-_CONFIG_RULES: Final[dict[str, Rule]] = {
+CREATE_RULES: Final[dict[str, Rule]] = {"kind": _kind, **RULES}
+CONFIG_RULES: Final[dict[str, Rule]] = {
     "provider": _kind,
     "base_url": _base_url,
     "api_key": _api_key,
@@ -115,9 +118,23 @@ def dialect_of(kind: str) -> Dialect:
     return dialects.dialect(presets.preset(kind).dialect)
 
 
-def _look_up(base_url: object) -> Invalid | None:
+#: Whether addresses have been looked up already.
+_looked_up: ContextVar[bool] = ContextVar("looked_up", default=False)
+
+
+@contextmanager
+def looked_up() -> Iterator[None]:
+    """Inside a transaction of the caller's, who has looked addresses up before it began."""
+    token = _looked_up.set(True)
+    try:
+        yield
+    finally:
+        _looked_up.reset(token)
+
+
+def look_up(base_url: object) -> Invalid | None:
     """The fault of an address by what its name resolves to now. Called before the transaction: it can take seconds."""
-    if not isinstance(base_url, str) or not base_url:
+    if not isinstance(base_url, str) or not base_url or _looked_up.get():
         return None
     try:
         address_filter().check_destination(base_url)
@@ -160,12 +177,12 @@ def find_provider(reference: str | UUID, tenant: Tenant | None = None) -> Provid
 
 def create_provider(*, actor: Actor, tenant_id: UUID | None = None, **fields: Any) -> Provider:
     """Add an upstream account. Raises `Invalid` (also for a forbidden address), `Conflict` for a taken name."""
-    fault = _look_up(fields.get("base_url"))
+    fault = look_up(fields.get("base_url"))
     label = str(fields.get("name"))[:64]
     with change(actor, "provider.created", Target(KIND, "new", label), tenant_id) as it:
         for required in ("name", "kind"):
             fields.setdefault(required, None)
-        values = validation.checked(fields, _CREATE_RULES)
+        values = validation.checked(fields, CREATE_RULES)
         if fault is not None:
             raise fault
         _refuse_foreign(values["kind"], values)
@@ -185,12 +202,12 @@ def create_provider(*, actor: Actor, tenant_id: UUID | None = None, **fields: An
 
 def update_provider(*, actor: Actor, provider_id: UUID, **fields: Any) -> Provider:
     """Change fields; an omitted credential is kept, null clears it. A new host needs the credential entered again."""
-    fault = _look_up(fields.get("base_url"))
+    fault = look_up(fields.get("base_url"))
     with change(actor, "provider.updated", Target(KIND, str(provider_id))) as it:
         provider = _locked(provider_id, it)
         if not fields:
             raise Invalid("Nothing to change was given.")
-        values = validation.checked(fields, _RULES)
+        values = validation.checked(fields, RULES)
         if fault is not None:
             raise fault
         _refuse_foreign(provider.kind, values)
@@ -288,12 +305,12 @@ def provider_config(tenant: Tenant) -> Provider | None:
 
 def set_provider_config(*, actor: Actor, tenant_id: UUID, **fields: Any) -> Provider:
     """Set or replace the tenant's own provider. An omitted `api_key` keeps the stored one if kind and host stay."""
-    fault = _look_up(fields.get("base_url"))
+    fault = look_up(fields.get("base_url"))
     target = Target(CONFIG_KIND, str(tenant_id))
     with change(actor, "provider_config.set", target, tenant_id) as it:
         tenant = locked_tenant(tenant_id)
         fields.setdefault("provider", None)
-        values = validation.checked(fields, _CONFIG_RULES)
+        values = validation.checked(fields, CONFIG_RULES)
         if fault is not None:
             raise fault
         kind = values["provider"]

@@ -5,13 +5,16 @@
         it.touch("api_key", key.id, tenant_id)    # what workers must read anew
 
 If the audit row or the epoch cannot be written, nothing happened. If the body refuses, that is written down as well.
+
+Many changes that are one decision stand in `together`: one transaction and one row for all of them.
 """
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import DatabaseError, connection, transaction
@@ -26,6 +29,9 @@ from tenants.models import AuditEvent, ConfigChange
 
 logger = logging.getLogger(__name__)
 
+#: Changes that the row of several names one by one; of more it has the number.
+_NAMED_PARTS: Final = 64
+
 
 @dataclass(slots=True)
 class Change:
@@ -33,6 +39,9 @@ class Change:
 
     entry: Entry
     touched: list[tuple[str, UUID, UUID | None]] = field(default_factory=list)
+    #: What was changed inside of `together`.
+    parts: list[tuple[str, Target]] = field(default_factory=list)
+    is_void: bool = False
 
     def touch(self, kind: str, object_id: UUID, tenant_id: UUID | None) -> None:
         """Workers drop what they know of this; `tenant_id` null concerns everybody."""
@@ -47,6 +56,19 @@ class Change:
         if tenant_id is not None:
             self.entry.scope = audit.scope_of(tenant_id)
 
+    def void(self) -> None:
+        """There was nothing to change after all: no row, no epoch."""
+        self.is_void = True
+
+    def absorb(self, part: "Change") -> None:
+        """Another change becomes a part of this one."""
+        self.parts += part.parts or [(part.entry.action, part.entry.target)]
+        self.touched += part.touched
+
+
+#: The change that others are part of just now.
+_whole: ContextVar[Change | None] = ContextVar("whole", default=None)
+
 
 @contextmanager
 def change(
@@ -54,10 +76,18 @@ def change(
 ) -> Iterator[Change]:
     """See the module. Refusals (`ServiceError`) roll back, leave a `refused` row of their own, and are raised on."""
     it = Change(Entry(actor, action, target, audit.scope_of(tenant_id)))
+    whole = _whole.get()
+    if whole is not None:
+        with transaction.atomic():
+            yield it
+        whole.absorb(it)
+        return
     began = SYSTEM.monotonic()
     try:
         with in_turn():
             yield it
+            if it.is_void:
+                return
             it.entry.duration_ms = _since(began)
             audit.write(it.entry)
             newest = _advance_epoch(it.touched)
@@ -67,6 +97,38 @@ def change(
         it.entry.duration_ms = _since(began)
         _note_refusal(it.entry, refusal)
         raise
+
+
+@contextmanager
+def together(actor: Actor, action: str, target: Target) -> Iterator[Change]:
+    """One change made of many: what services change inside has no rows of its own, but is named in this one's, and the epoch
+    advances once for all. A refusal that leaves the block undoes everything and is one `refused` row.
+    """
+    with change(actor, action, target) as it:
+        with _parts_of(it):
+            yield it
+        named = it.parts[:_NAMED_PARTS]
+        it.detail(
+            parts=[{"action": of, "kind": at.kind, "label": at.label or at.id} for of, at in named],
+            parts_in_all=len(it.parts),
+        )
+
+
+@contextmanager
+def rehearsal(actor: Actor) -> Iterator[None]:
+    """What is changed inside is undone at the end and leaves no row; what would be refused is refused."""
+    with in_turn(), _parts_of(Change(Entry(actor, "rehearsal", Target("rehearsal", "none")))):
+        yield
+        transaction.set_rollback(True)
+
+
+@contextmanager
+def _parts_of(whole: Change) -> Iterator[None]:
+    token = _whole.set(whole)
+    try:
+        yield
+    finally:
+        _whole.reset(token)
 
 
 @contextmanager

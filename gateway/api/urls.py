@@ -6,6 +6,7 @@ from gateway.api import (
     analytics,
     audit,
     auth,
+    config,
     holds,
     keys,
     logs,
@@ -92,4 +93,9 @@ urlpatterns = [
     _door("audit/verify", audit.VerifyView, GET=AUDITORS),
     _door("audit/export", audit.ExportView, GET=AUDITORS),
     _door("settings", settings.SettingsView, GET=READERS, PATCH=CHANGERS),
+    _door("config/plan", config.PlanView, POST=CHANGERS),
+    _door("config/apply", config.ApplyView, POST=CHANGERS),
+    _door("config/rollback", config.RollbackView, POST=CHANGERS),
+    _door("config/revisions", config.RevisionsView, GET=CHANGERS),
+    _door("config/export", config.ExportView, GET=CHANGERS),
 ]

@@ -13,7 +13,8 @@ from tenants.models.base import (
     limit_check,
     limit_checks,
 )
-from tenants.models.keeping import ConfigChange, Duty, RootSecret
+from tenants.models.config import ConfigRevision
+from tenants.models.keeping import ConfigChange, RootSecret
 from tenants.models.people import Membership, ServiceToken, Session, SpentTicket, User, UserManager
 from tenants.models.settings import Setting
 from tenants.models.tenancy import Account, Project, Tenant
@@ -29,7 +30,7 @@ __all__ = [
     "AuditEvent",
     "AuditHead",
     "ConfigChange",
-    "Duty",
+    "ConfigRevision",
     "Identified",
     "Limited",
     "Membership",

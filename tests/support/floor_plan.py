@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "gateway": {"gateway", "usage", "keys", "providers", "tenants"},
 }
 
-#: Pure modules: standard library, cryptography, msgspec and each other.
+#: Pure modules: standard library, cryptography, msgspec, PyYAML and each other.
 CELLAR = (
     "keys/tokens.py",
     "keys/grants.py",
@@ -42,8 +42,9 @@ CELLAR = (
     "tenants/limits.py",
     "tenants/sealing.py",
     "usage/levels.py",
+    "gateway/config_file/yaml_text.py",
 )
-CELLAR_PACKAGES = {"cryptography", "msgspec"}
+CELLAR_PACKAGES = {"cryptography", "msgspec", "yaml"}
 #: Parts of the standard library that reach out, wait, or tell the time.
 NOT_IN_CELLAR = {
     *("asyncio", "concurrent", "http.client", "http.cookiejar", "http.server", "logging"),

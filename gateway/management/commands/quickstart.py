@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from gateway import quickstart, server
+from gateway.config_file import at_start
 from gateway.quickstart import Prepared
 from tenants import examples
 from tenants.commands import HouseCommand, Options, add_json
@@ -24,6 +25,7 @@ class Command(HouseCommand):
         if serves:
             self._check_port()
         prepared = quickstart.prepare(self.tell)
+        at_start.apply_file()
         self.answer(_data(prepared), *_lines(prepared))
         if serves:
             self.stdout.flush()

@@ -93,6 +93,11 @@ MATRIX = {
     ("GET", "audit/export"): AUDIT,
     ("GET", "settings"): ALL,
     ("PATCH", "settings"): CHANGE,
+    ("POST", "config/plan"): CHANGE,
+    ("POST", "config/apply"): CHANGE,
+    ("POST", "config/rollback"): CHANGE,
+    ("GET", "config/revisions"): CHANGE,
+    ("GET", "config/export"): CHANGE,
 }
 REFUSALS = {"forbidden", "scope_missing", "session_required"}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "HEAD")
