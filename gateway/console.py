@@ -156,6 +156,12 @@ PAGES: Final[Sequence[Page]] = (
     Page("search", "search/", _search),
     Page("requests", "requests/", requests.requests_page, "Requests"),
     Page("requests-detail", "requests/<str:request_id>/", requests.request_page),
+    Page(
+        "requests-content",
+        "requests/<str:request_id>/content/",
+        requests.content_page,
+        allowed=roles.AUDITORS,
+    ),
     Page("ledger", "ledger/", ledger.ledger_page, "Ledger"),
     Page("holds", "holds/", holds.holds_page, "Holds"),
     Page("audit", "audit/", audit.audit_page, "Audit log", roles.AUDITORS),

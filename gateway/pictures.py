@@ -21,10 +21,10 @@ from tenants.clock import to_unix_us
 from tenants.errors import Invalid
 from tenants.limits import LimitSet
 from tenants.sealing import SealingError, Secret
+from usage import contents
 from usage.levels import Kind, Level
 from usage.records import Caller
 
-CONTENT_PURPOSE: Final = "content-log"
 #: A name, because every request is written to one, although this one is never dialed.
 _IN_PROCESS: Final = Origin("in-process", "in-process", 0)
 
@@ -59,7 +59,7 @@ def content_key(identity: Identity) -> tuple[int, Secret] | None:
     """What seals this caller's bodies, if they are to be kept."""
     if not identity.log_content or not setting_services.value_of("content_logging"):
         return None
-    return keyring.tenant_key(identity.tenant_id, CONTENT_PURPOSE)
+    return keyring.tenant_key(identity.tenant_id, contents.PURPOSE)
 
 
 def shared_catalogue() -> Catalogue:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from keys import tokens
-from keys.models import KeySecret
+from keys.models import APIKey, KeySecret
 from keys.tokens import Kind
 from tenants.clock import SYSTEM, to_unix_us
 from tenants.limits import NO_LIMITS, LimitSet
@@ -206,16 +206,32 @@ def load_identity(fingerprint: bytes) -> Identity | None:
     return None if secret is None else _identity(secret, SYSTEM.now())
 
 
+def identity_of(key: APIKey) -> tuple[Identity, bool]:
+    """As whom a key calls by its current secret, and whether it opens the door now; `key` may be one that nobody ever stored."""
+    current = None if key._state.adding else key.secrets.filter(not_after__isnull=True).first()
+    secret = current or KeySecret()
+    secret.key = key
+    return _described(secret), _identity(secret, SYSTEM.now()) is not None
+
+
+def _ends(secret: KeySecret) -> list[datetime]:
+    return [end for end in (secret.not_after, secret.key.expires_at) if end is not None]
+
+
 def _identity(secret: KeySecret, now: datetime) -> Identity | None:
-    key, tenant = secret.key, secret.key.tenant
-    account, project = key.account, key.project
-    ends = [moment for moment in (secret.not_after, key.expires_at) if moment is not None]
-    if key.revoked_at is not None or not key.is_active or any(end <= now for end in ends):
+    key, account = secret.key, secret.key.account
+    if key.revoked_at is not None or not key.is_active or any(it <= now for it in _ends(secret)):
         return None
-    if tenant.status != Tenant.Status.ACTIVE:
+    if key.tenant.status != Tenant.Status.ACTIVE:
         return None
     if account is not None and (not account.is_active or account.deleted_at is not None):
         return None
+    return _described(secret)
+
+
+def _described(secret: KeySecret) -> Identity:
+    key, tenant = secret.key, secret.key.tenant
+    account, project, ends = key.account, key.project, _ends(secret)
     return Identity(
         tenant_id=tenant.id,
         tenant=tenant.slug,

@@ -22,6 +22,7 @@ from tenants.validation import Rule
 from usage import money
 
 KIND = "model"
+_TAKEN_ENDING: Final = "/simulate"
 _MAX_TARGETS: Final = 32
 _MAX_PRICES: Final = 64
 _MAX_TOKENS: Final = 10**12
@@ -69,6 +70,8 @@ def _model_name(field: str, value: object) -> str:
     name = validation.name(field, value)
     if " " in name or "*" in name[:-1]:
         raise Invalid.field(field, "must have no spaces, and `*` only at its end.")
+    if name.endswith(_TAKEN_ENDING):
+        raise Invalid.field(field, f"must not end in {_TAKEN_ENDING}, which is a door of the API.")
     return name
 
 

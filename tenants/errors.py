@@ -4,6 +4,7 @@ ServiceError
 ├── Invalid          the request itself is wrong; `fields` says where
 ├── NotFound         no such thing for this caller
 ├── Conflict         the thing is in a state that forbids it
+├── Gone             it was there, and cannot come back
 └── Unavailable      we could not; try again later
 """
 
@@ -47,6 +48,10 @@ class NotFound(ServiceError):
 
 class Conflict(ServiceError):
     code = "conflict"
+
+
+class Gone(ServiceError):
+    code = "gone"
 
 
 class Unavailable(ServiceError):

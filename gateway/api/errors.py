@@ -136,6 +136,7 @@ _TABLE: Final[tuple[tuple[type[Exception], Callable[[Any], Answer]], ...]] = (
     (errors.Invalid, _refused(400)),
     (errors.NotFound, _always(NOT_FOUND)),
     (errors.Conflict, _refused(409)),
+    (errors.Gone, _refused(410)),
     (errors.Unavailable, _refused(503, Retry_After=_RETRY_SECONDS)),
     (DatabaseError, _always(UNAVAILABLE)),
     (SealingError, _always(UNAVAILABLE)),

@@ -9,11 +9,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from gateway.api import filters, paging
-from gateway.api.bodies.calls import log_body, why_card
-from gateway.api.door import AdminView
+from gateway.api.bodies.calls import content_body, log_body, why_card
+from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import number, query_of
 from providers.models import Price
 from tenants.errors import NotFound
+from usage import contents
 from usage.models import Attempt, LedgerEntry, RequestLog
 
 PARAMETERS: Final = [
@@ -110,3 +111,11 @@ class LogView(AdminView):
         query_of(request)
         row = call_named(request_id, self.reach.rows(RequestLog.objects.all()))
         return Response(tenants_card_of(row) if self.reach.is_limited else card_of(row))
+
+
+class ContentView(AdminView):
+    def get(self, request: Request, request_id: str) -> Response:
+        """The bodies in clear. Each reading is an audit row, written before they leave."""
+        query_of(request)
+        call = call_named(request_id)
+        return Response(content_body(call, contents.read(actor=actor_of(request), call=call)))

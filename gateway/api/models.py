@@ -1,6 +1,7 @@
 """Models: the public names. A name may hold slashes; `?tenant=` means that tenant's own model of the name."""
 
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
 from django.db.models import QuerySet
 from rest_framework.request import Request
@@ -10,10 +11,12 @@ from gateway.api import paging
 from gateway.api.bodies.providers import model_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, query_of, tenant_named
+from gateway.rehearsal import rehearse
+from keys.models import APIKey
 from providers import grants
 from providers import model_services as services
 from providers.models import Model
-from tenants.errors import NotFound
+from tenants.errors import Invalid, NotFound
 from tenants.limit_rules import LIMITS
 
 _FIELDS: Final = (
@@ -35,6 +38,7 @@ def _rows() -> "QuerySet[Model]":
 
 
 def _named(request: Request, model_id: str) -> Model:
+    """A shared model or, with `?tenant=`, that tenant's own."""
     tenant = tenant_named("tenant", query_of(request, ("tenant",)).get("tenant"))
     # A name that no model can have is not looked for: databases choke on some characters.
     found = _rows().filter(name=model_id, tenant=tenant).first() if model_id.isprintable() else None
@@ -74,3 +78,29 @@ class ModelView(AdminView):
     def delete(self, request: Request, model_id: str) -> Response:
         services.delete_model(actor=actor_of(request), model_id=_named(request, model_id).id)
         return Response(status=204)
+
+
+class SimulateView(AdminView):
+    def post(self, request: Request, model_id: str) -> Response:
+        """What would become of a call of this model, by a key or by some key of a tenant. Nothing is sent, taken or written."""
+        fields = fields_of(request, ("tenant", "key"))
+        model = _named(request, model_id)
+        tenant = tenant_named("tenant", fields.get("tenant"))
+        key = _key(fields.get("key"))
+        if key is not None and tenant is not None and key.tenant_id != tenant.id:
+            raise Invalid.field("key", "is of another tenant.")
+        owner = tenant or (model.tenant if key is None else None)
+        return Response(rehearse(model, key=key, tenant=owner))
+
+
+def _key(reference: Any) -> APIKey | None:
+    if reference is None:
+        return None
+    try:
+        rows = APIKey.objects.select_related("tenant", "project", "account")
+        found = rows.filter(pk=UUID(reference)).first() if isinstance(reference, str) else None
+    except ValueError:
+        found = None
+    if found is None:
+        raise Invalid.field("key", "is no key: give its id, or null.")
+    return found

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from gateway import why
 from gateway.api import filters, logs, paging
-from gateway.api.bodies.calls import estimate_of
+from gateway.api.bodies.calls import content_body, estimate_of
 from gateway.api.paging import Slice
 from gateway.console_views import lists
 from gateway.console_views.lists import Asked, Filter
@@ -21,9 +21,10 @@ from providers.models import Model, Price
 from providers.prices import price_tag
 from tenants import roles
 from tenants.console_parts import Crumb
-from tenants.errands import role_of
+from tenants.errands import actor_of, role_of
 from tenants.errors import Invalid, NotFound
-from usage import pricing
+from usage import contents, pricing
+from usage.contents import ContentShredded, ContentUnreadable
 from usage.models import LedgerEntry, RequestLog
 from usage.records import why_of
 from usage.rerating import usage_of
@@ -163,8 +164,40 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
         "unpriced": _unpriced_model(row) if role_of(request) in roles.CHANGERS else None,
         "key": APIKey.objects.filter(pk=row.key_id).only("id", "name").first(),
         "may_audit": role_of(request) in roles.AUDITORS,
+        "has_content": role_of(request) in roles.AUDITORS and contents.content_of(row) is not None,
     }
     return render(request, "console/requests/detail.html", context)
+
+
+def content_page(request: HttpRequest, request_id: str) -> HttpResponse:
+    """What was kept of a call's bodies. Asked for first, for each reading is a row of the audit log; only a POST reads."""
+    try:
+        row = logs.call_named(request_id)
+    except NotFound:
+        raise Http404 from None
+    kept = contents.content_of(row)
+    if kept is None:
+        raise Http404
+    context = {
+        "title": f"Bodies of {row.correlation_id}",
+        "crumbs": [
+            Crumb("Requests", reverse("console:requests")),
+            Crumb(row.correlation_id, reverse("console:requests-detail", args=[row.request_id])),
+            Crumb("Bodies"),
+        ],
+        "row": row,
+        "kept": kept,
+    }
+    status = 200
+    if request.method == "POST":
+        try:
+            bodies = contents.read(actor=actor_of(request), call=row)
+        except (ContentShredded, ContentUnreadable) as failure:
+            context["refused"] = failure.message
+            status = 410 if isinstance(failure, ContentShredded) else 503
+        else:
+            context["body"] = content_body(row, bodies)
+    return render(request, "console/requests/content.html", context, status=status)
 
 
 def _unpriced_model(row: RequestLog) -> Model | None:

@@ -9,23 +9,12 @@ import msgspec
 
 from gateway.relay.ordering import Order
 from tenants import sealing
-from tenants.sealing import Place, Secret
+from tenants.sealing import Secret
+from usage.contents import Bodies, place
 from usage.idempotency import Fresh, Keepsake
 
 #: Bytes kept of each side.
 MAX_KEPT: Final = 256 * 1024
-
-
-class Bodies(msgspec.Struct, frozen=True):
-    """What is sealed, as MessagePack. `truncated` names the sides that were longer than what is kept."""
-
-    request: bytes
-    response: bytes
-    truncated: list[str]
-
-
-def place(tenant_id: UUID, request_id: UUID) -> Place:
-    return Place("usage_requestcontent", "sealed", tenant_id, request_id, 1)
 
 
 class Capture:

@@ -33,11 +33,11 @@ class Run(NamedTuple):
 
 def answer(actions: Actions, run: Run) -> None:
     """Tell what would have become of the call."""
-    body = json.dumps(_card(run), ensure_ascii=False).encode()
+    body = json.dumps(card(run), ensure_ascii=False).encode()
     answers.whole(actions, 200, answers.labels(run.head), body)
 
 
-def _card(run: Run) -> dict[str, Any]:
+def card(run: Run) -> dict[str, Any]:
     call, problem, caller = run.call, run.problem, run.known.caller
     targets = run.limiting.targets if run.limiting else run.plan.targets if run.plan else ()
     lists = reasons.lists(run.known.identity)

@@ -1,15 +1,26 @@
 """Calls: their log rows, and behind one of them its attempts and money lines."""
 
+import base64
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final, Literal, NamedTuple
 
 from gateway import why
 from gateway.api.bodies.common import identity, milliseconds, moment, usd
 from gateway.why import Check, Limit
 from providers.models import Price
+from usage.contents import Bodies
 from usage.estimates import estimate
 from usage.models import Attempt, LedgerEntry, RequestLog
 from usage.records import Why, why_of
+
+_LONGEST_CHARACTER: Final = 4
+
+
+class Legible(NamedTuple):
+    """Bytes as JSON can carry them."""
+
+    text: str
+    encoding: Literal["text", "base64"]
 
 
 def log_body(row: RequestLog) -> dict[str, Any]:
@@ -102,6 +113,32 @@ def _limit_body(limit: Limit) -> dict[str, Any]:
         "before": write(limit.before),
         "after": write(limit.after),
     }
+
+
+def content_body(row: RequestLog, bodies: Bodies) -> dict[str, Any]:
+    """Both sides, each with how its text is to be read; `truncated` names those that were longer than what is kept."""
+    request = legible(bodies.request, is_cut="request" in bodies.truncated)
+    response = legible(bodies.response, is_cut="response" in bodies.truncated)
+    return {
+        "id": str(row.request_id),
+        "object": "log_content",
+        "request_id": row.correlation_id,
+        "request": request.text,
+        "request_encoding": request.encoding,
+        "response": response.text,
+        "response_encoding": response.encoding,
+        "truncated": list(bodies.truncated),
+    }
+
+
+def legible(body: bytes, *, is_cut: bool) -> Legible:
+    """As UTF-8 or, if it is none, in base64. Where a body was cut, half a character at its end is left out."""
+    for left_out in range(_LONGEST_CHARACTER if is_cut else 1):
+        try:
+            return Legible(body[: len(body) - left_out].decode(), "text")
+        except UnicodeDecodeError:
+            continue
+    return Legible(base64.b64encode(body).decode(), "base64")
 
 
 def _attempt_body(attempt: Attempt) -> dict[str, Any]:

@@ -80,14 +80,14 @@ def model_body(model: Model) -> dict[str, Any]:
             for target in sorted(model.targets.all(), key=lambda t: (t.priority, str(t.id)))
         ],
         "prices": [
-            _price_body(price)
+            price_body(price)
             for price in sorted(model.prices.all(), key=lambda p: p.effective_from)
         ],
         "created_at": moment(model.created_at),
     }
 
 
-def _price_body(price: Price) -> dict[str, Any]:
+def price_body(price: Price) -> dict[str, Any]:
     return {
         "effective_from": moment(price.effective_from),
         "tenant": identity(price.tenant_id),

@@ -88,6 +88,8 @@ MATRIX = {
     ("GET", "holds/slices"): ALL,
     ("GET", "logs"): MEMBERS_READ,
     ("GET", "logs/{request_id}"): MEMBERS_READ,
+    ("POST", "models/{model_id}/simulate"): ALL,
+    ("GET", "logs/{request_id}/content"): AUDIT,
     ("GET", "audit"): AUDIT,
     ("GET", "audit/verify"): AUDIT,
     ("GET", "audit/export"): AUDIT,

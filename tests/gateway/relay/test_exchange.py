@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.relay import content, endpoints
+from gateway.relay import endpoints
 from gateway.relay.asking import asked
 from gateway.relay.dispatch import MAX_ANSWER
 from gateway.snapshot import UNKNOWN, UNLOOKABLE
@@ -30,6 +30,7 @@ from tests.gateway.relay.edge import (
     route,
     upstream,
 )
+from usage import contents
 from usage.idempotency import Fresh
 from usage.records import AttemptStarted, Intent, Refusal, Settlement, encode
 
@@ -639,9 +640,9 @@ def test_bodies_are_sealed_before_they_reach_the_journal() -> None:
     assert b"hello" not in sealed
     tenant = edge.intent.caller.tenant_id
     opened = sealing.unseal(
-        Secret(b"c" * 32), content.place(tenant, edge.intent.request_id), sealed
+        Secret(b"c" * 32), contents.place(tenant, edge.intent.request_id), sealed
     )
-    bodies = msgspec.msgpack.decode(opened.reveal(), type=content.Bodies)
+    bodies = msgspec.msgpack.decode(opened.reveal(), type=contents.Bodies)
     assert b"hello" in bodies.request
     assert bodies.response == GOOD
 
