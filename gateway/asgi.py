@@ -2,6 +2,7 @@
 worker's lifespan.
 """
 
+import asyncio
 import gc
 import logging
 import os
@@ -18,6 +19,7 @@ from django.conf import settings  # noqa: E402
 
 from gateway import lifecycle  # noqa: E402 - Django must be set up before its models are imported
 from gateway.front import Front  # noqa: E402
+from gateway.housekeeping import Housekeeper  # noqa: E402
 from gateway.relay import endpoints  # noqa: E402
 from gateway.relay.relay import Relay  # noqa: E402
 from gateway.views.handler import CallHandler  # noqa: E402
@@ -32,6 +34,8 @@ Send = Callable[[Message], Awaitable[None]]
 _ALLOCATIONS = 50_000
 #: Seconds that the loop waits for a thread of ours (the ledger's, above all) that is at work in Python.
 _SWITCH_SECONDS = 0.0005
+#: Seconds that a batch of the housekeeper's may still take when the worker ends.
+_HOUSEKEEPER_SECONDS = 2.0
 
 
 def _favour_the_loop() -> None:
@@ -40,6 +44,15 @@ def _favour_the_loop() -> None:
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS, 20, 50)
     sys.setswitchinterval(_SWITCH_SECONDS)
+
+
+def _housekeeper() -> Housekeeper | None:
+    if not settings.HOUSEKEEPING:
+        return None
+    housekeeper = Housekeeper()
+    housekeeper.start()
+    lifecycle.report_with("housekeeping", housekeeper.report)
+    return housekeeper
 
 
 class Application:
@@ -71,9 +84,13 @@ class Application:
             await send({"type": "lifespan.startup.failed", "message": type(fault).__name__})
             return
         _favour_the_loop()
+        housekeeper = _housekeeper()
         lifecycle.set_ready()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        if housekeeper is not None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, housekeeper.stop, _HOUSEKEEPER_SECONDS)
         await self.relay.stop()
         await send({"type": "lifespan.shutdown.complete"})
 

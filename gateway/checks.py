@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,8 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from gateway import first_run
-from tenants import audit_triggers, keyring, patience
+from gateway.housekeeping import DAILY
+from tenants import audit_triggers, duties, keyring, patience
 from tenants.clock import SYSTEM, Clock
 from tenants.models import RootSecret
 
@@ -35,6 +37,7 @@ _REDIS_SECONDS: Final = 0.5
 _CLOCK_WARNING: Final = 2.0
 _CLOCK_FAILURE: Final = 30.0
 _DISK_WARNING: Final = 0.05
+_HOUSEKEEPING_WARNING: Final = timedelta(days=2)
 _SHARED_MODE: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -227,6 +230,18 @@ def look_at_clock(clock: Clock = SYSTEM) -> Outcome:
     return judge(sentence, seconds=round(off, 3))
 
 
+def look_at_housekeeping(clock: Clock = SYSTEM) -> Outcome:
+    """Whether somebody does it. A database in which it was never done may be a new one."""
+    last = duties.done_at(DAILY)
+    by = "workers do it" if settings.HOUSEKEEPING else "cron must do it"
+    if last is None:
+        return _ok(f"It was not done yet; {by}.", done_at=None)
+    told = {"done_at": last.isoformat().replace("+00:00", "Z")}
+    if clock.now() - last > _HOUSEKEEPING_WARNING:
+        return _warning(f"It was done last at {told['done_at']}; {by}.", **told)
+    return _ok(f"It was done at {told['done_at']}.", **told)
+
+
 DATABASE: Final = Look("database", look_at_database)
 #: What a worker cannot serve without.
 FOR_READINESS: Final = (
@@ -247,6 +262,7 @@ FOR_DOCTOR: Final = (
     Look("sqlite", look_at_sqlite, reads_database=False),
     Look("permissions", look_at_permissions, reads_database=False),
     Look("clock", look_at_clock),
+    Look("housekeeping", look_at_housekeeping),
 )
 
 

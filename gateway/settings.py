@@ -255,6 +255,8 @@ TIMEOUTS_TOLD = {
     "body_idle": BODY_IDLE_SECONDS,
     "drain": DRAIN_SECONDS,
 }
+#: Whether workers do the housekeeping. Off: cron does, by `manage.py housekeeping`.
+HOUSEKEEPING = env.bool("GATEHOUSE_HOUSEKEEPING", default=True)
 #: Variables that are set, and so lock the settings that they begin.
 SET_BY_ENVIRONMENT = frozenset(
     name

@@ -6,11 +6,12 @@ that it stands for: of any number of submissions at once one gets through, by th
 
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.core import signing
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from tenants import keyring
 from tenants.clock import SYSTEM
@@ -108,10 +109,14 @@ def _refuse_spent(nonce: str) -> None:
         raise Spent(spent.place)
 
 
+def over(now: datetime) -> "QuerySet[SpentTicket]":
+    """Those that no form can be sent with any more."""
+    return SpentTicket.objects.filter(created_at__lt=now - _REMEMBERED)
+
+
 def spend(nonce: str) -> SpentTicket:
     """To be called inside the transaction of the change. Raises `Spent` when somebody was faster."""
-    old = SpentTicket.objects.filter(created_at__lt=SYSTEM.now() - _REMEMBERED)
-    swept = list(old.values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
+    swept = list(over(SYSTEM.now()).values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
     SpentTicket.objects.filter(pk__in=swept).delete()
     try:
         with transaction.atomic():

@@ -8,7 +8,7 @@ of it. A claim whose call never got into the journal is deleted when that journa
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final
 from uuid import UUID, uuid4
@@ -90,7 +90,7 @@ def claim(wish: Wish, boot: UUID) -> Outcome:
     row = named.filter(created_at__gte=now - KEPT).first()
     if row is None:
         with transaction.atomic():
-            _forget_some(IdempotentCall.objects.filter(created_at__lt=now - KEPT))
+            _forget_some(expired(now))
             named.filter(created_at__lt=now - KEPT).delete()
             row, is_ours = named.get_or_create(
                 key_id=wish.key_id,
@@ -113,8 +113,13 @@ def claim(wish: Wish, boot: UUID) -> Outcome:
     return _answer_of(row)
 
 
-def _forget_some(expired: "QuerySet[IdempotentCall]") -> None:
-    ids = list(expired.order_by("created_at").values_list("id", flat=True)[:_SWEEP])
+def expired(now: datetime) -> "QuerySet[IdempotentCall]":
+    """Keys that are good for another call, whatever became of the first."""
+    return IdempotentCall.objects.filter(created_at__lt=now - KEPT)
+
+
+def _forget_some(old: "QuerySet[IdempotentCall]") -> None:
+    ids = list(old.order_by("created_at").values_list("id", flat=True)[:_SWEEP])
     if ids:
         IdempotentCall.objects.filter(id__in=ids).delete()
 

@@ -14,7 +14,7 @@ from tenants.models.base import (
     limit_checks,
 )
 from tenants.models.config import ConfigRevision
-from tenants.models.keeping import ConfigChange, RootSecret
+from tenants.models.keeping import ConfigChange, Duty, RootSecret
 from tenants.models.people import Membership, ServiceToken, Session, SpentTicket, User, UserManager
 from tenants.models.settings import Setting
 from tenants.models.tenancy import Account, Project, Tenant
@@ -31,6 +31,7 @@ __all__ = [
     "AuditHead",
     "ConfigChange",
     "ConfigRevision",
+    "Duty",
     "Identified",
     "Limited",
     "Membership",

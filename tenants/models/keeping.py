@@ -1,4 +1,6 @@
-"""What the house keeps for itself: root secrets, and the log of changes that workers compare theirs with."""
+"""What the house keeps for itself: root secrets, the log of changes that workers compare theirs with, and whose turn it is to do
+what one of them does for all.
+"""
 
 from typing import ClassVar
 
@@ -55,3 +57,18 @@ class ConfigChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.seq}: {self.kind} {self.object_id}"
+
+
+class Duty(models.Model):
+    """What one process does for all, such as housekeeping: whose turn it is until when (tenants/duties.py), and when it was done.
+
+    A holder that dies loses its turn when `until` has passed.
+    """
+
+    name = models.CharField(max_length=64, primary_key=True)
+    holder = models.CharField(max_length=64, blank=True, default="")
+    until = models.DateTimeField(null=True, default=None)
+    done_at = models.DateTimeField(null=True, default=None)
+
+    def __str__(self) -> str:
+        return self.name

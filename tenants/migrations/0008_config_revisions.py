@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tenants", "0006_service_tokens"),
+        ("tenants", "0007_duties"),
     ]
 
     operations = [
