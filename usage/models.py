@@ -158,7 +158,9 @@ class Attempt(OfACall):
 
 
 class RequestLog(OfACall, OfACaller):
-    """One row per call of a known caller, refused ones included. `correlation_id` is the request id the caller saw."""
+    """One row per call of a known caller, refused ones included. `correlation_id` is the request id the caller saw. `trace_id` is
+    the caller's own, of a trace to which other calls may belong; most have none.
+    """
 
     correlation_id = models.CharField(max_length=64)
     created_at = models.DateTimeField()
@@ -186,6 +188,7 @@ class RequestLog(OfACall, OfACaller):
     idempotent_replay = models.BooleanField(default=False)
     #: What was asked on its way in, as JSON (usage/records.py, `Why`); empty where nothing was kept.
     why = models.TextField(blank=True, default="")
+    trace_id = models.UUIDField(null=True, default=None)
 
     class Meta:
         constraints: ClassVar = [
@@ -208,6 +211,11 @@ class RequestLog(OfACall, OfACaller):
             models.Index(fields=["tenant_id", "created_at"], name="log_by_tenant"),
             models.Index(fields=["key_id", "created_at"], name="log_by_key"),
             models.Index(fields=["correlation_id"], name="log_by_correlation"),
+            models.Index(
+                fields=["trace_id", "created_at"],
+                condition=Q(trace_id__isnull=False),
+                name="log_by_trace",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -4,6 +4,8 @@
 caller that never got as far as an intent. Times are microseconds: `*_at` since 1970 UTC, `*_us` durations. Money is integer
 nano-USD. `(month, request_id)` names a call for good: both are fixed in the intent, so that a call that crosses midnight on
 the last of the month stays one call.
+
+A journal of an older version is read: what a record has got since then stands at its end, with a default.
 """
 
 from collections.abc import Callable
@@ -51,7 +53,9 @@ class Why(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Intent(msgspec.Struct, frozen=True, array_like=True, tag="i", gc=False):
-    """A call that passed every gate. `hold_*` bound what it can use; `prompt_estimate` is charged if all else is lost."""
+    """A call that passed every gate. `hold_*` bound what it can use; `prompt_estimate` is charged if all else is lost.
+    `trace_id`: of the trace that the caller counts it to.
+    """
 
     month: str
     request_id: UUID
@@ -68,6 +72,7 @@ class Intent(msgspec.Struct, frozen=True, array_like=True, tag="i", gc=False):
     idempotency: UUID | None = None
     model_id: UUID | None = None
     why: Why | None = None
+    trace_id: UUID | None = None
 
 
 class AttemptStarted(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False):
@@ -139,6 +144,7 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
     idempotency: UUID | None = None
     idempotent_replay: bool = False
     why: Why | None = None
+    trace_id: UUID | None = None
 
 
 Record = Intent | AttemptStarted | Settlement | Refusal

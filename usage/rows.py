@@ -29,7 +29,7 @@ LOGS: Final = Table(
     own=(
         *("request_id", "correlation_id", "created_at", "tokens_in", "tokens_cached"),
         *("tokens_out", "tokens_reasoning", "cost_nano_usd", "duration_us", "ttfb_us"),
-        *("overhead_us", "why"),
+        *("overhead_us", "why", "trace_id"),
     ),
     documents=("why",),
 )
@@ -98,6 +98,7 @@ def log_block(calls: Sequence[Ended]) -> Block:
         [it.ttfb_us for it in ends],
         [it.overhead_us for it in ends],
         [it.why for it in intents],
+        [it.trace_id for it in intents],
     )
     return Block(shared, own)
 
@@ -139,6 +140,7 @@ def refusal_block(refusals: Sequence[Refusal]) -> Block:
         nones,  # ttfb_us
         nones,  # overhead_us
         [it.why for it in refusals],
+        [it.trace_id for it in refusals],
     )
     return Block(shared, own)
 

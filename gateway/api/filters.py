@@ -1,7 +1,9 @@
 """Filters of the lists that only ever grow: logs and audit."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from django.db.models import Q
@@ -9,6 +11,8 @@ from django.db.models import Q
 from tenants import validation
 from tenants.errors import Invalid
 from tenants.models import Tenant
+
+_TRACE: Final = re.compile("[0-9a-f]{32}")
 
 
 def as_id(value: str) -> UUID | None:
@@ -55,6 +59,15 @@ def one_of(query: Mapping[str, str], name: str, choices: tuple[str, ...]) -> Q:
     if value not in choices:
         raise Invalid.field(name, f"must be one of {', '.join(choices)}.")
     return Q(**{name: value})
+
+
+def of_trace(query: Mapping[str, str]) -> Q:
+    """The calls of one trace, which a query names as `traceparent` does: 32 hexadecimal digits, and not only noughts."""
+    if "trace_id" not in query:
+        return Q()
+    if not _TRACE.fullmatch(query["trace_id"]):
+        raise Invalid.field("trace_id", "must be 32 of 0-9 and a-f, as in traceparent.")
+    return Q(trace_id=UUID(query["trace_id"]))
 
 
 def period(query: Mapping[str, str]) -> Q:

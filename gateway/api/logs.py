@@ -27,6 +27,7 @@ PARAMETERS: Final = [
     "provider",
     "status",
     "kind",
+    "trace_id",
     "since",
     "until",
 ]
@@ -39,7 +40,7 @@ _MOST_LINES: Final = 200
 def wanted_by(query: Mapping[str, str]) -> Q:
     """What a list's parameters ask for. Raises `Invalid` for a value that can mean nothing."""
     wanted = filters.period(query) & filters.one_of(query, "kind", _KINDS)
-    wanted &= filters.of_tenant(query) & filters.of_key(query)
+    wanted &= filters.of_tenant(query) & filters.of_key(query) & filters.of_trace(query)
     for name in ("project", "account", "provider"):
         if name in query:
             wanted &= filters.id_or_name(name, query[name])

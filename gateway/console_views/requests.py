@@ -75,6 +75,7 @@ def _found(asked: Asked) -> Slice[RequestLog]:
 def _bar() -> list[Filter]:
     return [
         Filter("request_id", "Request id", wide=True),
+        Filter("trace_id", "Trace id", wide=True),
         Filter("tenant", "Tenant", offered=lists.offered_tenants()),
         Filter("key", "Key prefix or id"),
         Filter("model", "Model"),

@@ -50,11 +50,16 @@ class Familiar:
 
     def name(self, head: bytes, length: int, read: Read) -> bytes | None:
         """What a head is to be kept under that the parser read as this, with a body of that length and not in chunks; None if it
-        is not to be kept. One that names its call does not come again.
+        is not to be kept. One that names its call, or its place in a trace, does not come again.
         """
         asked = read.asked
         place = _place_of_length(head) if len(head) <= _LONGEST else None
-        if place is None or asked.once or asked.offered_id is not None:
+        if (
+            place is None
+            or asked.once
+            or asked.offered_id is not None
+            or asked.trace_id is not None
+        ):
             return None
         return self._name(head, *place) if int(head[place[0] : place[1]]) == length else None
 

@@ -4,7 +4,9 @@ A value without a secret in it: of the credential only what its caller is looked
 hand over the same value.
 """
 
+import re
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -18,6 +20,10 @@ from providers.types import Headers
 EXPLAIN: Final = b"x-gatehouse-explain"
 _DRY_RUN: Final = b"dry-run"
 _JSON: Final = b"application/json"
+#: W3C Trace Context: version, trace, the caller's own span, flags. A later version may say more behind them.
+_TRACEPARENT: Final = re.compile(
+    rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x20-\x7e]*)?"
+)
 #: What a caller's client may tell the provider, and bytes of one such header: longer ones say nothing, and are more than some
 #: providers read.
 _FORWARDED: Final = frozenset((b"accept", b"openai-beta"))
@@ -27,6 +33,7 @@ _MAX_FORWARDED: Final = 1024
 class Asked(msgspec.Struct, frozen=True, gc=False):
     """`item`: the model that the path names, if it does. `unknown` and `unfit`: why nobody can be looked up, and why the body
     is not read, None for no reason. `once`: the values of Idempotency-Key. `offered_id`: the caller's own name for the call.
+    `trace_id`: of the trace that the caller counts it to.
     """
 
     endpoint: Endpoint
@@ -38,6 +45,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     forwarded: tuple[tuple[bytes, bytes], ...]
     once: tuple[bytes, ...]
     offered_id: str | None
+    trace_id: UUID | None = None
 
 
 def asked(chain: Chain, endpoint: Endpoint, item: str, headers: Headers) -> Asked:
@@ -61,6 +69,7 @@ def asked(chain: Chain, endpoint: Endpoint, item: str, headers: Headers) -> Aske
         ),
         once=tuple(value.strip() for name, value in headers if name == b"idempotency-key"),
         offered_id=_offered_id(headers),
+        trace_id=_trace_id(headers),
     )
 
 
@@ -80,3 +89,12 @@ def _offered_id(headers: Headers) -> str | None:
     """The first that is offered, if it has the form that we keep."""
     offered = next((value for name, value in headers if name == b"x-request-id"), b"")
     return offered.decode() if context.is_callers_own(offered) else None
+
+
+def _trace_id(headers: Headers) -> UUID | None:
+    """Of the one valid `traceparent`. Any other, and more than one, is as good as none: the standard has it so."""
+    offered = [value for name, value in headers if name == b"traceparent"]
+    match = _TRACEPARENT.fullmatch(offered[0].strip()) if len(offered) == 1 else None
+    if match is None or (match[1] == b"00" and match[3] is not None):
+        return None
+    return UUID(match[2].decode())

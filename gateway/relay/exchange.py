@@ -433,6 +433,7 @@ class Exchange:
             idempotent_replay=is_replay,
             duration_us=round((self._house.clock.monotonic() - head.began) * 1_000_000),
             why=self._why(known),
+            trace_id=head.asked.trace_id,
         )
         try:
             self._actions.append(record)

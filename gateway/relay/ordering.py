@@ -47,6 +47,7 @@ def intent(order: Order, bound: Bound, lease: Lease | None, claim: UUID | None) 
         model_id=lane.route.id,
         idempotency=claim,
         why=reasons.why(lane.checked, lane.candidates, reasons.told_by(lease)),
+        trace_id=head.asked.trace_id,
     )
 
 

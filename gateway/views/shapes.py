@@ -241,6 +241,7 @@ TRACE: Final = _object(
     ttfb_ms=_MAYBE_MS,
     overhead_ms=_MAYBE_MS,
     idempotent_replay=_FLAG,
+    trace_id=_told(_MAYBE_TEXT, "Of the `traceparent` that the call came with."),
 )
 _PAGES: Final[dict[str, Schema]] = {
     "has_more": _FLAG,

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import Q
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from gateway.api import logs, paging
+from gateway.api import filters, logs, paging
 from gateway.api.bodies.calls import log_body
 from gateway.api.bodies.common import identity, limits, moment, usd
 from gateway.api.measured import MeasuredView
@@ -66,11 +67,16 @@ class TracesView(StateView):
         "Traces",
         tag=documented.STATE,
         **documented.PAGED,
+        trace_id=(
+            {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+            "Only the calls whose `traceparent` said so: those of one conversation.",
+        ),
     )
     def get(self, request: Request) -> Response:
         """The calls of this key, newest first, under every secret that it had. Needs the scope `usage`."""
-        query = query_of(request, paging.PARAMETERS)
-        rows = RequestLog.objects.filter(key_id=identity_of(request).key_id)
+        query = query_of(request, (*paging.PARAMETERS, "trace_id"))
+        own = filters.of_trace(query) & Q(key_id=identity_of(request).key_id)
+        rows = RequestLog.objects.filter(own)
         return paging.page(rows, query, _trace_body, tie="request_id", counted=False)
 
 

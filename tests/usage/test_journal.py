@@ -9,7 +9,9 @@ import threading
 import time
 import zlib
 from pathlib import Path
+from uuid import UUID
 
+import msgspec
 import pytest
 
 from tests.usage.samples import attempt, call_id, intent, refusal, settlement
@@ -17,7 +19,7 @@ from usage import segments
 from usage.calls import Call, Item
 from usage.journal import Journal, JournalUnavailable, OutOfOrder
 from usage.orphans import orphans
-from usage.records import Record, Refusal, encode
+from usage.records import Record, Refusal, decode, encode
 
 
 @pytest.fixture
@@ -703,3 +705,14 @@ def test_a_record_survives_its_frame() -> None:
     for record in (intent(1), attempt(1), settlement(1, content=b"\x00\xff"), refusal(1)):
         assert list(segments.read(segments.frame(record), segments.Reading())) == [record]
         assert segments.frame(record)[8:] == encode(record)
+
+
+def test_a_record_of_an_older_version_is_read_and_a_newer_one_by_the_older():
+    """What came later stands at the end: it has a default, and who does not know it passes over it."""
+    trace = UUID(int=7)
+    for record in (intent(1), refusal(2)):
+        newer = msgspec.structs.replace(record, trace_id=trace)
+        whole = msgspec.msgpack.decode(encode(newer))
+        assert whole[-1] == trace.bytes
+        assert decode(msgspec.msgpack.encode(whole[:-1])) == record
+        assert decode(msgspec.msgpack.encode([*whole, "of a later version"])) == newer

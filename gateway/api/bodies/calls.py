@@ -58,6 +58,7 @@ def log_body(row: RequestLog) -> dict[str, Any]:
         "ttfb_ms": milliseconds(row.ttfb_us),
         "overhead_ms": milliseconds(row.overhead_us),
         "idempotent_replay": row.idempotent_replay,
+        "trace_id": row.trace_id.hex if row.trace_id else None,
     }
 
 

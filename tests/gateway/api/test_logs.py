@@ -42,6 +42,7 @@ FIELDS = {
     "ttfb_ms",
     "overhead_ms",
     "idempotent_replay",
+    "trace_id",
 }
 
 

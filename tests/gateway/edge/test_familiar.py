@@ -2,6 +2,7 @@
 
 import pickle
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -122,7 +123,9 @@ def test_what_is_known_is_what_the_parser_would_say(seen: list[list[bytes]], len
 
 
 @pytest.mark.parametrize(
-    "asked", [{"once": (b"a",)}, {"offered_id": "a-name-of-mine"}], ids=["once", "named"]
+    "asked",
+    [{"once": (b"a",)}, {"offered_id": "a-name-of-mine"}, {"trace_id": UUID(int=7)}],
+    ids=["once", "named", "traced"],
 )
 def test_a_head_that_names_its_call_is_not_kept(asked: dict[str, Any]) -> None:
     what = read()
