@@ -18,7 +18,8 @@ from django.db import DatabaseError, connection
 
 from gateway import pictures
 from gateway.epoch import MAX_CHANGES, Changed
-from keys.chain import Identity, load_identity
+from keys.chain import Identity, any_imported, load_identity
+from keys.tokens import is_imported
 from providers.routing import Catalogue, OwnRoutes
 from tenants import changes, setting_services
 from tenants.clock import Clock
@@ -99,10 +100,13 @@ _Thing = _Entry | Catalogue | OwnRoutes | None
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What one look brought back: `epoch` was read before it, so it is at least that new. None: nobody."""
+    """What one look brought back: `epoch` was read before it, so it is at least that new. None: nobody. `none_imported`: nobody
+    at all has a credential of another gateway.
+    """
 
     epoch: int
     found: _Thing
+    none_imported: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +141,8 @@ class Snapshot:
         self._looked_at = clock.monotonic()
         self._identities: OrderedDict[bytes, _Entry] = OrderedDict()
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
+        #: Until when nobody is looked up by a credential of another gateway, because nobody has one.
+        self._none_imported_until = 0.0
         #: By the integer of the tenant's id: a UUID hashes and compares in Python, and every call asks.
         self._own: OrderedDict[int, OwnRoutes] = OrderedDict()
         self._shared: Catalogue | None = None
@@ -157,9 +163,14 @@ class Snapshot:
             return None
         entry = self._identities.get(fingerprint)
         if entry is None:
-            until = self._unknown.get(fingerprint)
-            return UNKNOWN if until is not None and until > now else None
+            return UNKNOWN if self._is_unknown(fingerprint, now) else None
         return self._complete(entry)
+
+    def _is_unknown(self, fingerprint: bytes, now: float) -> bool:
+        if now < self._none_imported_until and is_imported(fingerprint):
+            return True
+        until = self._unknown.get(fingerprint)
+        return until is not None and until > now
 
     def _complete(self, entry: _Entry) -> Known | None:
         known = entry.known
@@ -276,6 +287,8 @@ class Snapshot:
         is_kept = loaded.epoch >= self.epoch and look.generation == self._generation
         if is_kept:
             self._keep(want, loaded.found)
+            if loaded.none_imported:
+                self._none_imported_until = self._clock.monotonic() + UNKNOWN_SECONDS
         for lookup in look.lookups:
             if is_kept and loaded.found is None:
                 self._end(lookup, UNKNOWN)
@@ -353,7 +366,7 @@ class Snapshot:
         if not keys and not tenants:
             return
         # A new or rotated key may be one that was asked for before it existed.
-        self._unknown.clear()
+        self._forget_unknown()
         for fingerprint, entry in list(self._identities.items()):
             who = entry.identity
             if entry.epoch < max(keys.get(who.key_id, 0), tenants.get(who.tenant_id, 0)):
@@ -361,10 +374,14 @@ class Snapshot:
         for tenant_id in tenants:
             self._own.pop(tenant_id.int, None)
 
+    def _forget_unknown(self) -> None:
+        self._unknown.clear()
+        self._none_imported_until = 0.0
+
     def _drop_everything(self) -> None:
         self._generation += 1
         self._identities.clear()
-        self._unknown.clear()
+        self._forget_unknown()
         self._own.clear()
         self._shared = None
         self.on_reset()
@@ -389,7 +406,9 @@ def _load(want: Want) -> _Loaded:
     try:
         epoch = changes.epoch()
         if want.fingerprint is not None:
-            return _Loaded(epoch, _entry(epoch, want.fingerprint))
+            found = _entry(epoch, want.fingerprint)
+            nobody = found is None and is_imported(want.fingerprint) and not any_imported()
+            return _Loaded(epoch, found, none_imported=nobody)
         if want.tenant_id is not None:
             return _Loaded(epoch, pictures.own_routes(want.tenant_id))
         return _Loaded(epoch, pictures.shared_catalogue())

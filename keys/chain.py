@@ -1,6 +1,6 @@
 """From a request's headers to who calls: one credential, an authenticator that knows its form, an `Identity`.
 
-The relay looks identities up by a 32-byte value that an authenticator makes of the credential; what it finds was loaded by
+The relay looks identities up by a value that an authenticator makes of the credential; what it finds was loaded by
 `load_identity`. Everything else about a caller was decided before the request came.
 """
 
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from keys import tokens
-from keys.models import APIKey, KeySecret
+from keys.models import APIKey, ImportedKey, KeySecret
 from keys.tokens import Kind
 from tenants.clock import SYSTEM, to_unix_us
 from tenants.limits import NO_LIMITS, LimitSet
@@ -117,11 +117,9 @@ class Authenticator(Protocol):
         """The value its identity is found under. Raises `BadCredential`."""
 
 
-class TenantKeyAuthenticator:
-    """`gwk_` keys: form and checksum before any look-up, then the HMAC under the pepper.
-
-    What came of the latest ones is remembered, under a quicker keyed hash of the text, never under the text itself: a key that
-    was used is not to be found in this process's memory.
+class _Remembering:
+    """What came of the latest credentials is remembered, under a quicker keyed hash of the text, never under the text itself: a
+    key that was used is not to be found in this process's memory.
     """
 
     def __init__(self, pepper: Secret) -> None:
@@ -129,21 +127,43 @@ class TenantKeyAuthenticator:
         self._hash_key = os.urandom(32)
         self._remembered: dict[bytes, bytes] = {}
 
-    def recognises(self, text: str) -> bool:
-        return tokens.has_known_prefix(text)
-
     def lookup_value(self, text: str) -> bytes:
         name = hashlib.blake2b(text.encode(), digest_size=32, key=self._hash_key).digest()
         known = self._remembered.get(name)
         if known is not None:
             return known
-        if not tokens.is_well_formed(text, Kind.TENANT_KEY):
-            raise BadCredential
-        value = tokens.fingerprint(self._pepper, text)
+        value = self._worked_out(text)
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.clear()
         self._remembered[name] = value
         return value
+
+    def _worked_out(self, text: str) -> bytes:
+        raise NotImplementedError
+
+
+class TenantKeyAuthenticator(_Remembering):
+    """`gwk_` keys: form and checksum before any look-up, then the HMAC under the pepper."""
+
+    def recognises(self, text: str) -> bool:
+        return tokens.has_known_prefix(text)
+
+    def _worked_out(self, text: str) -> bytes:
+        if not tokens.is_well_formed(text, Kind.TENANT_KEY):
+            raise BadCredential
+        return tokens.fingerprint(self._pepper, text)
+
+
+class ImportedKeyAuthenticator(_Remembering):
+    """Keys of another gateway, of which we were told the SHA-256. Nothing but a look-up tells one from nonsense; the snapshot
+    makes none while no such key is in the house.
+    """
+
+    def recognises(self, text: str) -> bool:
+        return tokens.could_be_imported(text)
+
+    def _worked_out(self, text: str) -> bytes:
+        return tokens.imported_fingerprint(self._pepper, hashlib.sha256(text.encode()).digest())
 
 
 class Chain:
@@ -216,6 +236,11 @@ def identity_of(key: APIKey) -> tuple[Identity, bool]:
 
 def _ends(secret: KeySecret) -> list[datetime]:
     return [end for end in (secret.not_after, secret.key.expires_at) if end is not None]
+
+
+def any_imported() -> bool:
+    """Whether any credential of another gateway was ever taken over."""
+    return ImportedKey.objects.exists()
 
 
 def _identity(secret: KeySecret, now: datetime) -> Identity | None:

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
+from django.db.models.functions import Now
 
 from tenants.models import Account, Identified, Limited, Project, Tenant, limit_checks
 
@@ -68,10 +69,12 @@ class APIKey(Identified, Limited):
 
 
 class KeySecret(Identified):
-    """What opens the door: the HMAC of a credential under a pepper. `not_after` is set once a newer one took over."""
+    """What opens the door: the HMAC of a credential under a pepper, or of its SHA-256 if another gateway made it, then with a
+    mark before it (keys/tokens.py). `not_after` is set once a newer one took over.
+    """
 
     key = models.ForeignKey(APIKey, on_delete=models.CASCADE, related_name="secrets")
-    fingerprint = models.BinaryField(max_length=32, unique=True)
+    fingerprint = models.BinaryField(max_length=33, unique=True)
     pepper_version = models.PositiveIntegerField()
     prefix = models.CharField(max_length=16)
     not_after = models.DateTimeField(null=True, default=None)
@@ -87,3 +90,17 @@ class KeySecret(Identified):
 
     def __str__(self) -> str:
         return self.prefix
+
+
+class ImportedKey(models.Model):
+    """A credential of another gateway that was taken over once. It outlives its secret and its key, so that no second import
+    brings back what was rotated, revoked or deleted since; it goes with its tenant. `key_id` copies an id.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="imported_keys")
+    fingerprint = models.BinaryField(max_length=33, unique=True)
+    key_id = models.UUIDField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return str(self.key_id)

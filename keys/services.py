@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from keys import tokens
-from keys.chain import Chain, TenantKeyAuthenticator
+from keys.chain import Chain, ImportedKeyAuthenticator, TenantKeyAuthenticator
 from keys.errors import KeyRevoked, ManagedByConfig
 from keys.models import APIKey, KeySecret
 from keys.warrants import Warrant
@@ -86,7 +86,7 @@ def pepper() -> tuple[int, Secret]:
 def chain() -> Chain:
     """Every form of credential that this installation takes from callers."""
     _, pepper_key = pepper()
-    return Chain([TenantKeyAuthenticator(pepper_key)])
+    return Chain([TenantKeyAuthenticator(pepper_key), ImportedKeyAuthenticator(pepper_key)])
 
 
 def find_key(reference: str | UUID, tenant: Tenant | None = None) -> APIKey:

@@ -4,10 +4,13 @@ The checksum finds typos and lets scanners recognise a leaked key offline; it pr
 an HMAC under a pepper is stored, and that the look-up goes by that HMAC.
 """
 
+import hashlib
 import hmac
+import re
 import secrets
 import zlib
 from enum import StrEnum
+from typing import Final
 
 from tenants.sealing import Secret
 
@@ -63,6 +66,32 @@ def shown_part(token: Secret) -> str:
 def fingerprint(pepper: Secret, text: str) -> bytes:
     """The 32-byte value a credential is stored and looked up by."""
     return hmac.digest(pepper.reveal(), text.encode(), "sha256")
+
+
+# --- credentials that another gateway made ----------------------------------------------------------------------------
+
+#: What the look-up value of one begins with; 32 bytes follow, as of our own ones.
+_IMPORTED: Final = b"i"
+#: Visible characters, and not what our own credentials of today or of later look like.
+_FOREIGN: Final = re.compile(r"(?!gw[a-z0-9]_)[!-~]{8,512}", re.ASCII)
+#: Three parts in base64url between dots: a signed token, which says itself who made it.
+_SIGNED: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re.ASCII)
+
+
+def could_be_imported(text: str) -> bool:
+    """Whether this could be a credential that another gateway made and that we know by its SHA-256."""
+    return _FOREIGN.fullmatch(text) is not None and _SIGNED.fullmatch(text) is None
+
+
+def imported_fingerprint(pepper: Secret, sha256: bytes) -> bytes:
+    """What a credential with that SHA-256 is stored and looked up by. The pepper is in it: whoever has the other gateway's table
+    and a copy of ours cannot tell which of its keys came here.
+    """
+    return _IMPORTED + hmac.digest(pepper.reveal(), b"imported|" + sha256, "sha256")
+
+
+def is_imported(fingerprint: bytes) -> bool:
+    return len(fingerprint) == 1 + hashlib.sha256().digest_size
 
 
 def _checksum(body: str) -> str:

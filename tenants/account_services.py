@@ -1,11 +1,13 @@
 """What can be done to accounts: the payers inside a tenant."""
 
+import contextlib
 from typing import Any, Final
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from tenants import validation
 from tenants.actor import Actor
@@ -14,7 +16,7 @@ from tenants.changes import Change, change
 from tenants.clock import SYSTEM
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.limit_rules import LIMIT_RULES
-from tenants.models import Account
+from tenants.models import Account, Tenant
 from tenants.services import locked_tenant
 from tenants.validation import Rule
 
@@ -47,6 +49,18 @@ RULES: Final[dict[str, Rule]] = {
 
 def target_of(account: Account) -> Target:
     return Target(KIND, str(account.id), account.username)
+
+
+def find_account(reference: str, tenant: Tenant) -> Account:
+    """By user name, in whatever case, or by id; deleted ones are not there any more."""
+    accounts = tenant.accounts.filter(deleted_at__isnull=True)
+    wanted = Q(username__iexact=reference)
+    with contextlib.suppress(ValueError):
+        wanted |= Q(pk=UUID(reference))
+    found = accounts.filter(wanted).first() if validation.storable(reference) else None
+    if found is None:
+        raise NotFound(f"Tenant {tenant.slug} has no account {reference[:64]}.")
+    return found
 
 
 def create_account(*, actor: Actor, tenant_id: UUID, username: object, **fields: Any) -> Account:

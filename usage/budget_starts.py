@@ -1,4 +1,6 @@
-"""Where a balance begins: the limit that it is measured by, and what was spent in its window before it had a row."""
+"""Where a balance begins: the limit that it is measured by, and what was spent in its window before it had a row, here or before
+it came here.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -17,6 +19,7 @@ from usage import windows
 from usage.budget_books import MOST, Key, making
 from usage.levels import Kind
 from usage.models import Balance, Credit, LedgerEntry, RequestLog, Rollup
+from usage.openings import opening_of
 
 #: The table of each kind of level, and how copied ids name it in money lines, logs and sums.
 _TABLES: Final[Mapping[Kind, tuple[type[models.Model], str]]] = {
@@ -72,7 +75,8 @@ def make(keys: Collection[Key], kinds: Kinds) -> None:
         making()
         rows = []
         for key in sorted(keys, key=str):
-            spent = min(_spent(key, kinds[key.level_id]), MOST)
+            before = opening_of(key.level_id, key.window, key.unit)
+            spent = min(before + _spent(key, kinds[key.level_id]), MOST)
             credited = _credited(key.level_id) if key.window == windows.PREPAID else 0
             rows.append(
                 Balance(

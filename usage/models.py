@@ -383,6 +383,32 @@ class Credit(models.Model):
         return str(self.id)
 
 
+class Opening(models.Model):
+    """What a level had used of a budget, in that window, before it came here (usage/openings.py). Never changed."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    level_kind = models.CharField(max_length=8)
+    level_id = models.UUIDField()
+    unit = models.CharField(max_length=8)
+    window = models.CharField(max_length=16)
+    amount = models.BigIntegerField()
+    created_at = models.DateTimeField()
+    note = models.CharField(max_length=256, blank=True, default="")
+    actor_type = models.CharField(max_length=16)
+    actor_id = models.CharField(max_length=64)
+    actor_label = models.CharField(max_length=128)
+
+    class Meta:
+        constraints: ClassVar = [
+            UniqueConstraint(fields=["level_id", "window", "unit"], name="opening_once"),
+            CheckConstraint(condition=Q(amount__gte=1), name="opening_is_something"),
+            CheckConstraint(condition=Q(unit__in=["nano_usd", "tokens"]), name="opening_unit"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.level_kind} {self.level_id} {self.unit} {self.window}"
+
+
 class IdempotentCall(models.Model):
     """An Idempotency-Key that a key used, as a MAC, and what became of the call. `boot` names the journal that will tell.
 

@@ -10,10 +10,12 @@ from django.db import connection, transaction
 from django.db.models import Count, F, Min, Q, Sum
 from django.db.models.functions import Coalesce
 
+from tenants.limits import Unit
 from usage import windows
 from usage.budget_books import MOST
 from usage.budget_starts import LEVEL_COLUMNS
 from usage.models import Balance, Credit, HoldSlice, LedgerEntry, RequestLog, Rollup
+from usage.openings import opening_of
 
 #: Differences that are named; the others are counted.
 _NAMED: Final = 100
@@ -126,7 +128,9 @@ def _logs(verdict: Verdict, month: str) -> None:
 
 
 def _balances(verdict: Verdict) -> None:
-    """Spent: the lines of its window, and what was written off. Held: the slices. Paid in: the credits."""
+    """Spent: the lines of its window, what was used before it came here, and what was written off. Held: the slices. Paid in: the
+    credits.
+    """
     slices: Any = HoldSlice.objects.values_list("balance_id")
     alive = dict(slices.filter(written_off_at=None).annotate(amount_of_all=Sum("amount")))
     lost = dict(slices.exclude(written_off_at=None).annotate(amount_of_all=Sum("amount")))
@@ -136,8 +140,10 @@ def _balances(verdict: Verdict) -> None:
         if name in {"day", "month"} and when[:7] not in verdict.months:
             continue
         verdict.balances += 1
+        unit: Unit = "tokens" if balance.unit == "tokens" else "nano_usd"
         verdict.compare(f"held, {balance}", alive.get(balance.id, 0), balance.held)
-        used = min(_used(balance, name, when), MOST)
+        before = opening_of(balance.level_id, balance.window, unit)
+        used = min(before + _used(balance, name, when), MOST)
         verdict.compare(f"spent, {balance}", used + lost.get(balance.id, 0), balance.spent)
         if name == windows.PREPAID:
             entered = Credit.objects.filter(account_id=balance.level_id)

@@ -15,6 +15,7 @@ from tenants.clock import from_unix_us, to_unix_us
 from tenants.limits import NO_LIMITS, LimitSet, Unit, Window
 from usage.levels import Kind, Level
 from usage.models import Balance, Hold, LedgerEntry, RequestLog, Rollup
+from usage.openings import opened_with
 from usage.windows import ends_at, window_at
 
 _COLUMNS: Final = ("requests", "tokens_in", "tokens_out", "cost_nano_usd", "unpriced_requests")
@@ -164,7 +165,9 @@ def _budget(wanted: _Wanted, used: _Used, now: datetime) -> Budget:
 
 
 def _summed_up(wanted: Sequence[_Wanted], now: datetime) -> dict[_Wanted, _Used]:
-    """What calls of these levels have used in the running windows, from the monthly sums and, for a day, the log."""
+    """What these levels have used in the running windows: their calls, from the monthly sums and, for a day, the log; and what
+    they had used before they came here.
+    """
     found: dict[_Wanted, _Used] = {}
     for kind, window in sorted({(each.level.kind, each.window) for each in wanted}):
         alike = [each for each in wanted if (each.level.kind, each.window) == (kind, window)]
@@ -177,9 +180,11 @@ def _summed_up(wanted: Sequence[_Wanted], now: datetime) -> dict[_Wanted, _Used]
             amounts = Sum("cost_nano_usd", default=0), Sum(F("tokens_in") + F("tokens_out"))
             summed = rows.order_by().values(owner).annotate(usd=amounts[0], tokens=amounts[1])
             sums = {row[owner]: (int(row["usd"]), int(row["tokens"])) for row in summed}
+        before = opened_with({each.level.id for each in alike}, window_at(window, to_unix_us(now)))
         for each in alike:
             usd, tokens = sums.get(each.level.id, (0, 0))
-            found[each] = _Used(max(0, usd if each.unit == "nano_usd" else tokens))
+            here = max(0, usd if each.unit == "nano_usd" else tokens)
+            found[each] = _Used(here + before.get((each.level.id, each.unit), 0))
     return found
 
 

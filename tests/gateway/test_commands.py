@@ -93,6 +93,33 @@ def test_bad_usage_exits_2(tenant, capsys):
     assert "--name" in capsys.readouterr().err
 
 
+# --- user -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_account_is_made_listed_and_deactivated(manage, tenant):
+    made = manage("user", "create", "--tenant", "acme", "--username", "Ada", "--json").json
+    assert (made["tenant"], made["status"], made["created"]) == ("acme", "active", True)
+    again = manage(
+        "user", "create", "--tenant", "acme", "--username", "ada", "--if-missing", "--json"
+    )
+    assert (again.json["id"], again.json["created"]) == (made["id"], False)
+    taken = manage("user", "create", "--tenant", "acme", "--username", "ADA")
+    assert (taken.code, taken.err) == (1, "This tenant has an account 'ADA' already.")
+    done = manage("user", "deactivate", "--tenant", "acme", "--username", "ADA", "--json")
+    assert (done.json["id"], done.json["status"]) == (made["id"], "inactive")
+    listed = manage("user", "list", "--tenant", "acme", "--json").json
+    assert [(row["username"], row["status"]) for row in listed["data"]] == [("Ada", "inactive")]
+    assert "Ada" in manage("user", "list").out
+    assert AuditEvent.objects.filter(action="account.updated", source="command").count() == 1
+
+
+def test_an_account_of_another_tenant_is_not_there(manage, tenant):
+    create_tenant(actor=command_actor("test"), name="Outsider", slug="outsider")
+    manage("user", "create", "--tenant", "outsider", "--username", "eve")
+    done = manage("user", "deactivate", "--tenant", "acme", "--username", "eve")
+    assert (done.code, done.err) == (1, "Tenant acme has no account eve.")
+
+
 # --- operator ---------------------------------------------------------------------------------------------------------
 
 

@@ -3,11 +3,13 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -208,6 +210,41 @@ async def test_an_unknown_key_is_looked_up_again_after_a_while(house: House):
     await house.finish()
     house.clock.seconds += snapshot.UNKNOWN_SECONDS
     assert house.find() is None
+
+
+async def test_while_nobody_has_a_key_of_another_gateway_one_look_says_so_of_all(house: House):
+    first, second = (b"i" + bytes([n]) * 32 for n in (1, 2))
+    house.load(first)
+    look = house.executor.looks[-1]
+    house.read()
+    assert look.loaded is not None
+    look.loaded = replace(look.loaded, none_imported=True)
+    await house.finish()
+    assert house.snapshot.find(second) is UNKNOWN
+    assert house.snapshot.find(b"\x09" * 32) is None, "one of ours may be there nevertheless"
+    house.clock.seconds += snapshot.UNKNOWN_SECONDS
+    assert house.snapshot.find(second) is None
+
+
+async def test_an_import_ends_what_was_known_of_keys_of_another_gateway(house: House):
+    house.load(b"i" + bytes(32))
+    look = house.executor.looks[-1]
+    house.read()
+    assert look.loaded is not None
+    look.loaded = replace(look.loaded, none_imported=True)
+    await house.finish()
+    house.world._line("tenant", house.who.tenant, house.who.tenant)
+    house.deliver()
+    assert house.snapshot.find(b"i" + bytes(32)) is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nonsense_is_looked_up_once_while_nobody_came_from_another_gateway():
+    with CaptureQueriesContext(connection) as asked:
+        loaded = snapshot._load(Want(fingerprint=b"i" + bytes(32)))
+    assert (loaded.found, loaded.none_imported) == (None, True)
+    assert len(asked) <= 4
+    assert not snapshot._load(Want(fingerprint=bytes(32))).none_imported
 
 
 # --- when we cannot look ----------------------------------------------------------------------------------------------

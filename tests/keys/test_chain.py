@@ -1,5 +1,6 @@
 """From headers to one credential, from a credential to who calls, and to nobody whenever there is a doubt."""
 
+import hashlib
 import itertools
 from datetime import UTC, datetime, timedelta
 
@@ -8,20 +9,24 @@ import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keys import tokens
+from keys import importing, services, tokens
 from keys.chain import (
     BadCredential,
     Chain,
     Identity,
+    ImportedKeyAuthenticator,
     MissingCredential,
     TenantKeyAuthenticator,
     load_identity,
     read_credential,
 )
+from keys.importing import TakenOver
 from keys.models import APIKey, KeySecret
 from keys.services import Issued, issue_key, pepper, revoke_key, rotate_key, update_key
 from keys.tokens import Kind
 from tenants.actor import system_actor
+from tenants.audit import Target
+from tenants.changes import change
 from tenants.clock import to_unix_us
 from tenants.limits import NO_LIMITS, BudgetLimit, LimitSet, Rate
 from tenants.models import Account, Project
@@ -410,3 +415,57 @@ def test_an_identity_cannot_be_changed(key):
     with pytest.raises(AttributeError):
         identity.key_limits = NO_LIMITS  # type: ignore[union-attr, misc]
     assert APIKey.objects.count() == 1
+
+
+# --- credentials of another gateway -----------------------------------------------------------------------------------
+
+BOTH = Chain([TenantKeyAuthenticator(PEPPER), ImportedKeyAuthenticator(PEPPER)])
+
+
+@pytest.mark.parametrize("value", [b"sk-abcdefgh", b"x" * 8, b"!" * 512, b"gwk-" + KEY[4:], b"a.b"])
+def test_a_credential_of_another_gateway_is_looked_up_by_its_hash(value):
+    value = value.ljust(8, b"~")
+    digest = hashlib.sha256(value).digest()
+    found = BOTH.lookup_value([(b"x-api-key", value)])
+    assert found == tokens.imported_fingerprint(PEPPER, digest)
+    assert found == BOTH.lookup_value([(b"x-api-key", value)]), "nor when it is remembered"
+    assert digest not in found
+    assert tokens.imported_fingerprint(Secret(b"q" * 32), digest) != found
+    assert tokens.is_imported(found)
+    assert not tokens.is_imported(BOTH.lookup_value([(b"x-api-key", KEY)]))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"seven77",
+        b"x" * 513,
+        b"with space",
+        b"gwz_12345678",
+        b"gwk_" + b"0" * 49,
+        b"eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.",
+        b"head.claims.c2lnbmF0dXJl",
+    ],
+)
+def test_what_is_ours_or_a_signed_token_is_no_credential_of_another_gateway(value):
+    with pytest.raises(BadCredential):
+        BOTH.lookup_value([(b"x-api-key", value)])
+
+
+@given(st.text(min_size=1, max_size=600))
+def test_no_text_is_taken_for_both_ours_and_anothers(text):
+    assert not (tokens.has_known_prefix(text) and tokens.could_be_imported(text))
+
+
+@pytest.mark.django_db
+def test_a_copy_of_the_other_gateways_table_opens_nothing(tenant):
+    secret, digest = "sk-1234567890", hashlib.sha256(b"sk-1234567890").digest()
+    with change(HERE, "import.carried_out", Target("import", "story"), tenant.id) as it:
+        values = importing.checked({"name": "old"})
+        importing.take_over(it, tenant, [TakenOver(digest, "sk-...7890", values)])
+    chain = services.chain()
+    assert load_identity(chain.lookup_value([(b"x-api-key", secret.encode())])) is not None
+    for stolen in (digest.hex(), digest.hex().upper()):
+        assert load_identity(chain.lookup_value([(b"x-api-key", stolen.encode())])) is None
+    stored = [bytes(row) for row in KeySecret.objects.values_list("fingerprint", flat=True)]
+    assert not any(digest in each for each in stored)

@@ -1,13 +1,9 @@
 """`balance show|top-up`: what accounts have paid in, used, and left."""
 
-import contextlib
-from uuid import UUID
-
 from django.core.management.base import CommandParser
-from django.db.models import Q
 
+from tenants.account_services import find_account
 from tenants.commands import Actions, HouseCommand, Options, shell_actor
-from tenants.errors import NotFound
 from tenants.models import Account
 from tenants.services import find_tenant
 from usage.balance_services import Standing, balance_of, top_up
@@ -57,12 +53,4 @@ class Command(HouseCommand):
 
 
 def _account(options: Options) -> Account:
-    tenant, name = find_tenant(options["tenant"]), options["account"]
-    accounts = tenant.accounts.filter(deleted_at__isnull=True)
-    wanted = Q(username__iexact=name)
-    with contextlib.suppress(ValueError):
-        wanted |= Q(pk=UUID(name))
-    found = accounts.filter(wanted).first()
-    if found is None:
-        raise NotFound(f"Tenant {tenant.slug} has no account {name}.")
-    return found
+    return find_account(options["account"], find_tenant(options["tenant"]))
