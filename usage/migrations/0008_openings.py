@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("usage", "0006_idempotency"),
+        ("usage", "0007_trace"),
     ]
 
     operations = [
