@@ -40,6 +40,8 @@ CAPABILITIES: Final = [
     "moderation",
     "rerank",
 ]
+#: What `status_of` says.
+STATUSES: Final = ("active", "paused", "expired", "revoked")
 _MAX_SUPERSEDED: Final = 10
 _PEPPER_USE: Final = "key-fingerprint"
 

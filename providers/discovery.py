@@ -21,7 +21,7 @@ from tenants.clock import SYSTEM
 from tenants.errors import Conflict, Invalid, NotFound, Unavailable
 from tenants.models import AuditEvent
 
-_MATCH_CHARACTERS: Final = 128
+MATCH_CHARACTERS: Final = 128
 _SPACES: Final = re.compile(r"\s+")
 _CHAT: Final = Model.Capability.CHAT
 _EMBEDDING: Final = Model.Capability.EMBEDDING
@@ -96,7 +96,11 @@ def _provider(provider_id: UUID) -> Provider:
 
 
 def import_models(
-    *, actor: Actor, provider_id: UUID, match: str = "*", progress: Progress = lambda done, of: None
+    *,
+    actor: Actor,
+    provider_id: UUID,
+    match: object = "*",
+    progress: Progress = lambda done, of: None,
 ) -> ImportResult:
     """Add what the upstream lists and `match` (a glob on its ids) fits, as `<provider>/<id>` and as `<id>` where that is free.
 
@@ -106,8 +110,8 @@ def import_models(
 
     Raises `UpstreamSilent` when there is no list or it refuses us, `CredentialUnreadable`, `Invalid`, `NotFound`.
     """
-    if not 1 <= len(match) <= _MATCH_CHARACTERS:
-        raise Invalid.field("match", f"must be 1 to {_MATCH_CHARACTERS} characters.")
+    if not isinstance(match, str) or not 1 <= len(match) <= MATCH_CHARACTERS:
+        raise Invalid.field("match", f"must be a text of 1 to {MATCH_CHARACTERS} characters.")
     provider = _provider(provider_id)
     reply = _offered(provider)
     offline = reply.models is None and reply.status is None and bool(_known(provider))

@@ -23,9 +23,9 @@ from usage import money
 
 KIND = "model"
 _TAKEN_ENDING: Final = "/simulate"
-_MAX_TARGETS: Final = 32
-_MAX_PRICES: Final = 64
-_MAX_TOKENS: Final = 10**12
+MAX_TARGETS: Final = 32
+MAX_PRICES: Final = 64
+MAX_TOKENS: Final = 10**12
 
 #: Fields of the contract that this release does not act on yet, with the one value that says what it does anyway.
 PENDING: Final[dict[str, object]] = {
@@ -76,7 +76,7 @@ def _model_name(field: str, value: object) -> str:
 
 
 def _tokens(field: str, value: object) -> int | None:
-    return validation.limit(field, value, _MAX_TOKENS)
+    return validation.limit(field, value, MAX_TOKENS)
 
 
 def nano(field: str, value: object) -> int:
@@ -92,7 +92,7 @@ def nano(field: str, value: object) -> int:
 def price_row(field: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Invalid.field(field, "each price must be an object.")
-    clean = validation.checked(value, _PRICE_RULES)
+    clean = validation.checked(value, PRICE_RULES)
     for required in ("input_usd_per_mtok", "output_usd_per_mtok"):
         if clean.get(required) is None:
             raise Invalid.field(field, f"{required} must be given.")
@@ -105,7 +105,7 @@ def price_row(field: str, value: object) -> dict[str, Any]:
     return {**row, LONG_CONTEXT: threshold, **{name: clean.get(name) for name in others}}
 
 
-_PRICE_RULES: Final[dict[str, Rule]] = {
+PRICE_RULES: Final[dict[str, Rule]] = {
     "effective_from": validation.moment,
     "tenant": lambda field, value: value,
     LONG_CONTEXT: _tokens,
@@ -114,12 +114,12 @@ _PRICE_RULES: Final[dict[str, Rule]] = {
 
 
 def _prices(field: str, value: object) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or len(value) > _MAX_PRICES:
-        raise Invalid.field(field, f"must be a list of at most {_MAX_PRICES} prices.")
+    if not isinstance(value, list) or len(value) > MAX_PRICES:
+        raise Invalid.field(field, f"must be a list of at most {MAX_PRICES} prices.")
     return [price_row(field, item) for item in value]
 
 
-_TARGET_RULES: Final[dict[str, Rule]] = {
+TARGET_RULES: Final[dict[str, Rule]] = {
     "provider": lambda field, value: value,
     "upstream_model": lambda field, value: validation.name(field, value, 256),
     "weight": pending_rule(1),
@@ -128,13 +128,13 @@ _TARGET_RULES: Final[dict[str, Rule]] = {
 
 
 def _targets(field: str, value: object) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or len(value) > _MAX_TARGETS:
-        raise Invalid.field(field, f"must be a list of at most {_MAX_TARGETS} targets.")
+    if not isinstance(value, list) or len(value) > MAX_TARGETS:
+        raise Invalid.field(field, f"must be a list of at most {MAX_TARGETS} targets.")
     clean = []
     for item in value:
         if not isinstance(item, dict) or not {"provider", "upstream_model"} <= item.keys():
             raise Invalid.field(field, "each must be an object with provider and upstream_model.")
-        clean.append(validation.checked(item, _TARGET_RULES))
+        clean.append(validation.checked(item, TARGET_RULES))
     return clean
 
 

@@ -29,7 +29,8 @@ from tenants.validation import Rule
 
 KIND = "provider"
 CONFIG_KIND = "provider_config"
-_KEY_CHARACTERS: Final = 4096
+KEY_CHARACTERS: Final = 4096
+URL_CHARACTERS: Final = 512
 #: What only some kinds have: their dialect says which (`Dialect.FIELDS`). Texts that can stand in an address as they are.
 ACCOUNT_FIELDS: Final[dict[str, re.Pattern[str]]] = {
     "deployment": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"),
@@ -47,8 +48,8 @@ def _api_key(field: str, value: object) -> Secret | None:
     """Null clears; a text of visible ASCII is what a header can carry."""
     if value is None:
         return None
-    if not isinstance(value, str) or not 1 <= len(value) <= _KEY_CHARACTERS:
-        raise Invalid.field(field, f"must be a text of 1 to {_KEY_CHARACTERS} characters.")
+    if not isinstance(value, str) or not 1 <= len(value) <= KEY_CHARACTERS:
+        raise Invalid.field(field, f"must be a text of 1 to {KEY_CHARACTERS} characters.")
     if not all("!" <= character <= "~" for character in value):
         raise Invalid.field(field, "must be visible ASCII characters without spaces.")
     return Secret(value.encode())
@@ -66,7 +67,7 @@ def _account_field(field: str, value: object) -> str:
 
 
 def _base_url(field: str, value: object) -> str:
-    return validation.optional_text(field, value, 512)
+    return validation.optional_text(field, value, URL_CHARACTERS)
 
 
 RULES: Final[dict[str, Rule]] = {

@@ -21,11 +21,11 @@ from tenants.services import locked_tenant
 from tenants.validation import Rule
 
 KIND = "account"
-_EMAIL_CHARACTERS: Final = 254
+EMAIL_CHARACTERS: Final = 254
 
 
 def _email(field: str, value: object) -> str:
-    text = validation.optional_text(field, value, _EMAIL_CHARACTERS)
+    text = validation.optional_text(field, value, EMAIL_CHARACTERS)
     try:
         if text:
             validate_email(text)

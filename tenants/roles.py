@@ -9,6 +9,8 @@ from typing import Final
 
 from tenants.models import Membership, User
 
+#: From the one that may most.
+ORDER: Final = tuple(role for role in User.Role.values if role)
 READERS: Final = frozenset(
     {
         User.Role.OWNER.value,
@@ -21,5 +23,6 @@ CHANGERS: Final = frozenset({User.Role.OWNER.value, User.Role.OPERATOR.value})
 AUDITORS: Final = frozenset({User.Role.OWNER.value, User.Role.AUDITOR.value})
 OWNERS: Final = frozenset({User.Role.OWNER.value})
 #: A tenant's people: all of them, and those who decide.
+MEMBER_ORDER: Final = tuple(Membership.Role.values)
 MEMBERS: Final = frozenset({Membership.Role.OWNER.value, Membership.Role.MEMBER.value})
 MEMBER_OWNERS: Final = frozenset({Membership.Role.OWNER.value})

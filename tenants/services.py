@@ -18,8 +18,9 @@ from tenants.validation import Rule
 KIND = "tenant"
 DEFAULT_SLUG = "default"
 
+MAX_RETENTION_DAYS: Final = 3650
 #: Fields of a tenant that wait for the tenants' own sign-in.
-_PENDING_FIELDS: Final = ("oidc_issuer", "oidc_audience", "oidc_default_scopes")
+PENDING_FIELDS: Final = ("oidc_issuer", "oidc_audience", "oidc_default_scopes")
 
 
 def _not_enforced_yet(field: str, value: object) -> None:
@@ -31,7 +32,7 @@ def _not_enforced_yet(field: str, value: object) -> None:
 
 
 def _retention(field: str, value: object) -> int:
-    days = validation.limit(field, value, 3650)
+    days = validation.limit(field, value, MAX_RETENTION_DAYS)
     if days is None:
         raise Invalid.field(field, "must be a number of days.")
     return days
@@ -45,14 +46,14 @@ TENANT_RULES: Final[dict[str, Rule]] = {
     "allowed_addresses": validation.networks,
     "content_logging": validation.flag,
     "content_retention_days": _retention,
-    **dict.fromkeys(_PENDING_FIELDS, _not_enforced_yet),
+    **dict.fromkeys(PENDING_FIELDS, _not_enforced_yet),
     **LIMIT_RULES,
 }
 
 
 def _without_pending(values: Mapping[str, Any]) -> dict[str, Any]:
     """Only what has a column."""
-    return {name: value for name, value in values.items() if name not in _PENDING_FIELDS}
+    return {name: value for name, value in values.items() if name not in PENDING_FIELDS}
 
 
 def target_of(tenant: Tenant) -> Target:

@@ -19,8 +19,8 @@ from tenants.models import Setting
 from tenants.validation import Rule
 
 KIND: Final = "setting"
-_MOST_DAYS: Final = 3650
-_MOST_SECONDS: Final = 86_400
+MOST_DAYS: Final = 3650
+MOST_SECONDS: Final = 86_400
 _AT_ONCE: Final = "at once"
 _NEXT_RUN: Final = "with the next housekeeping"
 _RESTART: Final = "with a restart"
@@ -60,20 +60,20 @@ class State:
 def _days(field: str, value: object) -> int | None:
     if value is None:
         return None
-    return validation.limit(field, value, _MOST_DAYS)
+    return validation.limit(field, value, MOST_DAYS)
 
 
 def _some_days(field: str, value: object) -> int:
-    days = validation.limit(field, value, _MOST_DAYS)
+    days = validation.limit(field, value, MOST_DAYS)
     if days is None:
-        raise Invalid.field(field, f"must be between 1 and {_MOST_DAYS}.")
+        raise Invalid.field(field, f"must be between 1 and {MOST_DAYS}.")
     return days
 
 
 def _seconds(field: str, value: object) -> int:
-    seconds = validation.limit(field, value, _MOST_SECONDS)
+    seconds = validation.limit(field, value, MOST_SECONDS)
     if seconds is None:
-        raise Invalid.field(field, f"must be between 1 and {_MOST_SECONDS}: every wait has an end.")
+        raise Invalid.field(field, f"must be between 1 and {MOST_SECONDS}: every wait has an end.")
     return seconds
 
 

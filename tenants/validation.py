@@ -15,9 +15,9 @@ from django.utils.dateparse import parse_datetime
 from tenants.errors import Invalid
 from tenants.models import MAX_REQUESTS
 
-_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
-_TEAM = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_MODEL_PATTERN = re.compile(r"[^\s*]{0,127}\*|[^\s*]{1,128}")
+SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+TEAM = re.compile(r"[A-Za-z0-9._-]{1,64}")
+MODEL_PATTERN = re.compile(r"[^\s*]{0,127}\*|[^\s*]{1,128}")
 MAX_LISTED = 64
 
 Rule = Callable[[str, Any], Any]
@@ -42,7 +42,7 @@ def optional_text(field: str, value: object, limit: int = 256) -> str:
 
 
 def slug(field: str, value: object) -> str:
-    if not isinstance(value, str) or not _SLUG.fullmatch(value):
+    if not isinstance(value, str) or not SLUG.fullmatch(value):
         raise Invalid.field(field, "must be 1 to 64 of a-z, 0-9 and inner hyphens.")
     return value
 
@@ -56,7 +56,7 @@ def slug_from(text: str) -> str:
 def team(field: str, value: object) -> str:
     if value in (None, ""):
         return ""
-    if not isinstance(value, str) or not _TEAM.fullmatch(value):
+    if not isinstance(value, str) or not TEAM.fullmatch(value):
         raise Invalid.field(field, "must be 1 to 64 of A-Z, a-z, 0-9, dot, underscore and hyphen.")
     return value
 
@@ -111,7 +111,7 @@ def model_patterns(field: str, value: object) -> list[str] | None:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_LISTED:
         raise Invalid.field(field, f"must be null or a list of 1 to {MAX_LISTED} model names.")
     for item in value:
-        if not isinstance(item, str) or not _MODEL_PATTERN.fullmatch(item):
+        if not isinstance(item, str) or not MODEL_PATTERN.fullmatch(item):
             raise Invalid.field(
                 field,
                 "each must be 1 to 128 characters without spaces; `*` only at the end.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.contrib.auth.hashers import make_password
 from django.test import Client
+from django.urls import Resolver404, resolve
 from pytest_django.fixtures import Settings
 
 from keys.services import Issued, issue_key
@@ -17,7 +18,7 @@ from tenants.actor import Actor, system_actor
 from tenants.models import Membership, Tenant, User
 from tenants.services import create_tenant
 from tenants.sign_in import create_operator
-from tests.support import page
+from tests.support import page, promises
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Answer
@@ -34,7 +35,10 @@ def new_address() -> str:
 
 
 class Api:
-    """Speaks JSON with `/v1/admin/`. Answers are Django's: `answer.status_code`, `answer.json()`, `answer.headers`."""
+    """Speaks JSON with `/v1/admin/`. Answers are Django's: `answer.status_code`, `answer.json()`, `answer.headers`.
+
+    Each is held against the OpenAPI document (`tests/support/promises.py`), so whatever a test sees there is documented.
+    """
 
     def __init__(self, token: str | None = None, *, admin_key: str | None = None) -> None:
         self.token = token
@@ -63,13 +67,15 @@ class Api:
         bearer = {"authorization": f"Bearer {self.token}"} if self.token else {}
         if self.admin_key:
             bearer["x-admin-key"] = self.admin_key
-        return Client(REMOTE_ADDR=address).generic(
+        answer = Client(REMOTE_ADDR=address).generic(
             method,
             f"/v1/admin/{path}",
             data,
             content_type=content_type,
             headers={**bearer, **(headers or {})},
         )
+        _hold(method, path, data, answer)
+        return answer
 
     def get(self, path: str, **kwargs: Any) -> "Answer":
         return self.call("GET", path, **kwargs)
@@ -85,6 +91,16 @@ class Api:
 
     def delete(self, path: str, **kwargs: Any) -> "Answer":
         return self.call("DELETE", path, **kwargs)
+
+
+def _hold(method: str, path: str, sent: bytes, answer: "Answer") -> None:
+    try:
+        route = resolve(f"/v1/admin/{path.partition('?')[0]}").url_name
+    except Resolver404:
+        return
+    if not answer.streaming:
+        query = path.partition("?")[2]
+        promises.hold(method, str(route), query, sent, answer.status_code, answer.content)
 
 
 class Console:

@@ -8,21 +8,25 @@ from django.db.models import Q
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from gateway.api import filters
+from gateway.api import documented, filters
 from gateway.api.bodies import figures
 from gateway.api.bodies.common import usd
 from gateway.api.door import AdminView
 from gateway.api.reach import Reach
 from gateway.api.requests import query_of
+from gateway.api.shapes import figures as shapes
+from gateway.openapi.schemas import one_of, told
 from keys.models import APIKey
 from providers.models import Model, Provider
 from tenants.clock import SYSTEM
 from tenants.models import Account, Tenant
 from usage import analytics
-from usage.analytics import Calls
+from usage.analytics import WINDOWS, Calls
 from usage.models import RequestLog
 
 _PARAMETERS: Final = ("tenant", "window")
+_ANY_WINDOW: Final = told(one_of(WINDOWS), "Absent: all there is.")
+_QUERY: Final = {**documented.COPIED_TENANT, "window": shapes.WINDOW}
 
 
 class _Body(Protocol):
@@ -30,6 +34,12 @@ class _Body(Protocol):
 
 
 class StatsView(AdminView):
+    @documented.operation(
+        "getStats",
+        "Look at how much there is",
+        query={**documented.COPIED_TENANT, "window": _ANY_WINDOW},
+        answer=shapes.STATS,
+    )
     def get(self, request: Request) -> Response:
         """How much there is, and the sums of the log: all of it, unless a window is asked for."""
         query = query_of(request, _PARAMETERS)
@@ -56,7 +66,7 @@ class FiguresView(AdminView):
 
     body: ClassVar[_Body]
 
-    def get(self, request: Request) -> Response:
+    def figures(self, request: Request) -> Response:
         query = query_of(request, _PARAMETERS)
         window = figures.window_of(query)
         return Response(type(self).body(_calls(query, self.reach), window, SYSTEM.now()))
@@ -65,13 +75,40 @@ class FiguresView(AdminView):
 class SummaryView(FiguresView):
     body = staticmethod(figures.summary_body)
 
+    @documented.operation(
+        "getSummary", "Look at the figures of a window", query=_QUERY, answer=shapes.SUMMARY
+    )
+    def get(self, request: Request) -> Response:
+        """Sums, shares, and percentiles of times."""
+        return self.figures(request)
+
 
 class SeriesView(FiguresView):
     body = staticmethod(figures.series_body)
 
+    @documented.operation(
+        "getTimeseries",
+        "Look at the figures of a window's parts",
+        query=_QUERY,
+        answer=shapes.TIMESERIES,
+    )
+    def get(self, request: Request) -> Response:
+        """Oldest first. Their sums are the window's; the last part is running."""
+        return self.figures(request)
+
 
 class ModelsView(FiguresView):
     body = staticmethod(figures.models_body)
+
+    @documented.operation(
+        "getModelFigures",
+        "Look at the figures of each model",
+        query=_QUERY,
+        answer=shapes.MODEL_FIGURES,
+    )
+    def get(self, request: Request) -> Response:
+        """Models with the most calls first, at most 50."""
+        return self.figures(request)
 
 
 def _calls(query: Mapping[str, str], reach: Reach) -> Calls:

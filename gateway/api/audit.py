@@ -10,10 +10,12 @@ from django.http import StreamingHttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from gateway.api import filters, paging
+from gateway.api import documented, filters, paging
 from gateway.api.bodies.audit import audit_body, verdict_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import query_of
+from gateway.api.shapes import audit as shapes
+from gateway.openapi.schemas import TEXT, one_of, told
 from tenants import audit, audit_export
 from tenants.audit import PLATFORM, Entry, Target, scope_of
 from tenants.changes import note
@@ -33,14 +35,23 @@ PARAMETERS: Final = [
 ]
 #: Rows of an export that are read at once.
 _BATCH: Final = 1_000
-SOURCES: Final = ("api", "console", "command", "mcp", "system")
+_FILTERS: Final = {
+    "tenant": told(TEXT, "The id or the slug of a tenant, or `platform`."),
+    "actor": told(TEXT, "An id or a name."),
+    "action": told(TEXT, "Such as `key.rotated`."),
+    "target": told(TEXT, "An id, a name, or a kind such as `api_key`."),
+    "outcome": shapes.OUTCOME,
+    "source": one_of(shapes.SOURCES),
+    "request_id": TEXT,
+    **documented.PERIOD,
+}
 
 
 def wanted_by(query: Mapping[str, str]) -> Q:
     """`tenant` is an id, a slug or `platform`; `actor` an id or a name; `target` an id, a name or a kind."""
     wanted = filters.period(query)
     wanted &= filters.one_of(query, "outcome", tuple(AuditEvent.Outcome.values))
-    wanted &= filters.one_of(query, "source", SOURCES)
+    wanted &= filters.one_of(query, "source", shapes.SOURCES)
     tenant = query.get("tenant")
     if tenant == PLATFORM:
         wanted &= Q(scope=PLATFORM)
@@ -59,6 +70,12 @@ def wanted_by(query: Mapping[str, str]) -> Q:
 
 
 class AuditView(AdminView):
+    @documented.operation(
+        "listAuditEvents",
+        "Read the audit log",
+        query={**documented.PAGES, **_FILTERS},
+        answer=shapes.EVENTS,
+    )
     def get(self, request: Request) -> Response:
         query = query_of(request, (*paging.PARAMETERS, *PARAMETERS))
         found = AuditEvent.objects.filter(wanted_by(query))
@@ -66,6 +83,15 @@ class AuditView(AdminView):
 
 
 class VerifyView(AdminView):
+    @documented.operation(
+        "verifyAuditLog",
+        "Verify the audit log",
+        query={"tenant": told(TEXT, "The id or the slug of a tenant, or `platform`; absent: all.")},
+        answer=shapes.VERDICT,
+        refuses={
+            503: "`key_unavailable`, `unavailable`, `overloaded`: come back after `Retry-After`."
+        },
+    )
     def get(self, request: Request) -> Response:
         """Recomputes every chain, or that of one tenant. It reads all of what it verifies."""
         scope = _scope(query_of(request, ("tenant",)).get("tenant"))
@@ -78,6 +104,12 @@ class VerifyView(AdminView):
 
 
 class ExportView(AdminView):
+    @documented.operation(
+        "exportAuditLog",
+        "Export the audit log",
+        query=_FILTERS,
+        answer=documented.Lines("application/x-ndjson", '{"seq": 1, "action": "key.rotated"}\n'),
+    )
     def get(self, request: Request) -> StreamingHttpResponse:
         """What the list with the same filters has, oldest first, one JSON object a line. It is a row of the log itself."""
         query = query_of(request, PARAMETERS)

@@ -1,25 +1,27 @@
 """Signing in and out, and one's own password."""
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from gateway.api import documented
 from gateway.api.bodies.tenants import operator_body, signed_in_body
 from gateway.api.door import AdminView, actor_of, session_in, visitor
 from gateway.api.requests import fields_of, query_of
+from gateway.api.shapes import people as shapes
+from gateway.api.shapes.base import NOTHING_ASKED
 from tenants import sign_in
 from tenants.errors import Invalid
-
-_MAX_CHARACTERS: Final = 1024
 
 
 def _texts(fields: dict[str, Any], *names: str) -> list[str]:
     """These members, all of them texts that are not empty."""
     faults = {
-        name: f"must be a text of 1 to {_MAX_CHARACTERS} characters."
+        name: f"must be a text of 1 to {shapes.MAX_CHARACTERS} characters."
         for name in names
-        if not isinstance(fields.get(name), str) or not 0 < len(fields[name]) <= _MAX_CHARACTERS
+        if not isinstance(fields.get(name), str)
+        or not 0 < len(fields[name]) <= shapes.MAX_CHARACTERS
     }
     if faults:
         first = next(iter(faults))
@@ -31,6 +33,16 @@ class LoginView(AdminView):
     authentication_classes = ()
     max_body: ClassVar[int] = 8 * 1024
 
+    @documented.operation(
+        "signIn",
+        "Sign in",
+        body=shapes.SIGN_IN,
+        answer=shapes.SIGNED_IN,
+        refuses={
+            401: "`invalid_credentials`: the name or the password is wrong.",
+            429: "`rate_limit_exceeded`: too many wrong ones came from your address.",
+        },
+    )
     def post(self, request: Request) -> Response:
         fields = fields_of(request, ("username", "password"))
         username, password = _texts(fields, "username", "password")
@@ -39,6 +51,7 @@ class LoginView(AdminView):
 
 
 class LogoutView(AdminView):
+    @documented.operation("signOut", "Sign out", body=NOTHING_ASKED, answer=None)
     def post(self, request: Request) -> Response:
         fields_of(request, ())
         sign_in.sign_out(actor=actor_of(request), session=session_in(request))
@@ -46,6 +59,7 @@ class LogoutView(AdminView):
 
 
 class MeView(AdminView):
+    @documented.operation("getMe", "Look at yourself", answer=shapes.ME)
     def get(self, request: Request) -> Response:
         query_of(request)
         return Response(operator_body(session_in(request)))
@@ -54,6 +68,16 @@ class MeView(AdminView):
 class ChangePasswordView(AdminView):
     max_body: ClassVar[int] = 8 * 1024
 
+    @documented.operation(
+        "changePassword",
+        "Change your password",
+        body=shapes.PASSWORD_CHANGE,
+        answer=None,
+        refuses={
+            401: "`missing_credentials`, `invalid_credentials`: also where the current password is wrong.",
+            429: "`rate_limit_exceeded`: too many wrong ones came from your address.",
+        },
+    )
     def post(self, request: Request) -> Response:
         fields = fields_of(request, ("current_password", "new_password"))
         current, new = _texts(fields, "current_password", "new_password")

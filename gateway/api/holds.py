@@ -8,11 +8,13 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from gateway.api import filters, paging
+from gateway.api import documented, filters, paging
 from gateway.api.bodies.holds import hold_body, slice_body
 from gateway.api.door import AdminView
 from gateway.api.paging import Slice
 from gateway.api.requests import number, query_of
+from gateway.api.shapes import holds as shapes
+from gateway.api.shapes.fields import KEY_FILTER
 from tenants.clock import SYSTEM
 from tenants.errors import Invalid
 from usage.models import Balance, Hold, HoldSlice
@@ -45,6 +47,12 @@ def slices(query: Mapping[str, str]) -> Slice[HoldSlice]:
 
 
 class HoldsView(AdminView):
+    @documented.operation(
+        "listHolds",
+        "List money in flight",
+        query={**documented.PAGES, **documented.COPIED_TENANT, **KEY_FILTER},
+        answer=shapes.HOLDS,
+    )
     def get(self, request: Request) -> Response:
         query = query_of(request, (*paging.PARAMETERS, *PARAMETERS))
         now = SYSTEM.now()
@@ -58,6 +66,12 @@ class HoldsView(AdminView):
 
 
 class SlicesView(AdminView):
+    @documented.operation(
+        "listHoldSlices",
+        "List what workers have borrowed",
+        query=documented.PAGES,
+        answer=shapes.SLICES,
+    )
     def get(self, request: Request) -> Response:
         query = query_of(request, paging.PARAMETERS)
         found, now = slices(query), SYSTEM.now()

@@ -7,12 +7,14 @@ from django.db.models import Q, QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from gateway.api import paging
+from gateway.api import documented, paging
 from gateway.api.bodies.common import moment
 from gateway.api.bodies.keys import issued_body, key_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, flag, query_of
+from gateway.api.shapes import keys as shapes
 from gateway.api.usage import key_usage_body
+from gateway.openapi.schemas import TEXT, told
 from keys.models import APIKey
 from keys.services import (
     EDIT_RULES,
@@ -45,6 +47,20 @@ FIXED: Final = (
     "previous_secret_expires_at",
 )
 
+_REVOKED: Final = "`key_revoked`, with `revoked_at`: it has ended."
+_CONFIG: Final = "`managed_by_config`: the configuration file has it."
+_CHANGING: Final = {409: f"{_REVOKED} {_CONFIG}"}
+_ROTATING: Final = {409: f"{_REVOKED} {_CONFIG} `conflict`: too many old secrets still work."}
+_REVOKING: Final = {409: _REVOKED}
+_ENDING: Final = {409: f"{_REVOKED} With `permanent`: {_CONFIG}"}
+_FILTERS: Final = {
+    "tenant": documented.OF_TENANT["tenant"],
+    "team": told(TEXT, "Its team."),
+    "project": told(TEXT, "The id or the name of a project."),
+    "account": told(TEXT, "The id or the name of a user."),
+    "active_only": documented.flag("Only keys that open the door now."),
+}
+
 
 def _rows() -> "QuerySet[APIKey]":
     return APIKey.objects.prefetch_related("secrets")
@@ -65,11 +81,17 @@ def _by_id_or(field: str, name: str, value: str) -> Q:
 
 
 class TenantKeysView(AdminView):
+    @documented.operation(
+        "listTenantKeys", "List a tenant's keys", query=documented.PAGES, answer=shapes.KEYS
+    )
     def get(self, request: Request, tenant_id: UUID) -> Response:
         query = query_of(request, paging.PARAMETERS)
         tenant = self.reach.one(Tenant.objects.all(), "id", pk=tenant_id)
         return paging.page(_rows().filter(tenant=tenant), query, key_body)
 
+    @documented.operation(
+        "issueKey", "Issue a key", body=shapes.NEW_KEY, answer=shapes.ISSUED, status=201
+    )
     def post(self, request: Request, tenant_id: UUID) -> Response:
         self.reach.require(tenant_id)
         fields = fields_of(request, ISSUE_RULES)
@@ -83,6 +105,13 @@ class TenantKeysView(AdminView):
 
 
 class TenantKeyView(AdminView):
+    @documented.operation(
+        "deleteTenantKey",
+        "Revoke or delete a tenant's key",
+        query={"permanent": documented.flag("Whether the row goes as well.")},
+        answer=None,
+        refuses=_ENDING,
+    )
     def delete(self, request: Request, tenant_id: UUID, key_id: UUID) -> Response:
         """Revokes; with `permanent=true` the row goes. The key of another tenant is not here."""
         permanent = flag(query_of(request, ("permanent",)), "permanent")
@@ -95,6 +124,9 @@ class TenantKeyView(AdminView):
 
 
 class KeysView(AdminView):
+    @documented.operation(
+        "listKeys", "List keys", query={**documented.PAGES, **_FILTERS}, answer=shapes.KEYS
+    )
     def get(self, request: Request) -> Response:
         query = query_of(
             request, (*paging.PARAMETERS, "tenant", "team", "project", "account", "active_only")
@@ -111,10 +143,14 @@ class KeysView(AdminView):
 
 
 class KeyView(AdminView):
+    @documented.operation("getKey", "Look at a key", answer=shapes.KEY)
     def get(self, request: Request, key_id: UUID) -> Response:
         query_of(request)
         return Response(key_body(self.reach.one(_rows(), pk=key_id)))
 
+    @documented.operation(
+        "updateKey", "Change a key", body=shapes.KEY_CHANGES, answer=shapes.KEY, refuses=_CHANGING
+    )
     def patch(self, request: Request, key_id: UUID) -> Response:
         self.reach.guard(APIKey, key_id)
         fields = fields_of(request, EDIT_RULES, fixed=FIXED)
@@ -122,6 +158,14 @@ class KeyView(AdminView):
 
 
 class RotateKeyView(AdminView):
+    @documented.operation(
+        "rotateKey",
+        "Rotate a key",
+        body=shapes.ROTATION,
+        answer=shapes.ISSUED,
+        status=201,
+        refuses=_ROTATING,
+    )
     def post(self, request: Request, key_id: UUID) -> Response:
         self.reach.guard(APIKey, key_id)
         fields = fields_of(request, ("grace_period_seconds",))
@@ -130,6 +174,13 @@ class RotateKeyView(AdminView):
 
 
 class RevokeKeyView(AdminView):
+    @documented.operation(
+        "revokeKey",
+        "Revoke a key",
+        body=shapes.REVOCATION,
+        answer=shapes.REVOKED,
+        refuses=_REVOKING,
+    )
     def post(self, request: Request, key_id: UUID) -> Response:
         self.reach.guard(APIKey, key_id)
         fields = fields_of(request, ("reason",))
@@ -138,6 +189,7 @@ class RevokeKeyView(AdminView):
 
 
 class KeyUsageView(AdminView):
+    @documented.operation("getKeyUsage", "Look at what a key has used", answer=shapes.KEY_USAGE)
     def get(self, request: Request, key_id: UUID) -> Response:
         query_of(request)
         return Response(key_usage_body(self.reach.one(_rows(), pk=key_id), SYSTEM.now()))

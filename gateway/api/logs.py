@@ -8,10 +8,13 @@ from django.db.models import Q, QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from gateway.api import filters, paging
+from gateway.api import documented, filters, paging
 from gateway.api.bodies.calls import content_body, log_body, why_card
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import number, query_of
+from gateway.api.shapes import calls as shapes
+from gateway.api.shapes.fields import KEY_FILTER
+from gateway.openapi.schemas import TEXT, fitting, integer, one_of, told
 from providers.models import Price
 from tenants.errors import NotFound
 from usage import contents
@@ -31,15 +34,27 @@ PARAMETERS: Final = [
     "since",
     "until",
 ]
-_KINDS: Final = ("model", "tool")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
 #: Bounds of one card; a call has far fewer.
 _MOST_LINES: Final = 200
+_FILTERS: Final = {
+    **documented.COPIED_TENANT,
+    "project": told(TEXT, "The id or the name of a project."),
+    "account": told(TEXT, "The id or the name of a user."),
+    **KEY_FILTER,
+    "team": told(TEXT, "The key's team."),
+    "model": told(TEXT, "The name that was asked for."),
+    "provider": told(TEXT, "The id or the name of a provider."),
+    "status": integer(100, 599),
+    "kind": one_of(shapes.KINDS),
+    "trace_id": told(fitting("[0-9a-f]{32}"), "As in the caller's `traceparent`."),
+    **documented.PERIOD,
+}
 
 
 def wanted_by(query: Mapping[str, str]) -> Q:
     """What a list's parameters ask for. Raises `Invalid` for a value that can mean nothing."""
-    wanted = filters.period(query) & filters.one_of(query, "kind", _KINDS)
+    wanted = filters.period(query) & filters.one_of(query, "kind", shapes.KINDS)
     wanted &= filters.of_tenant(query) & filters.of_key(query) & filters.of_trace(query)
     for name in ("project", "account", "provider"):
         if name in query:
@@ -52,6 +67,9 @@ def wanted_by(query: Mapping[str, str]) -> Q:
 
 
 class LogsView(AdminView):
+    @documented.operation(
+        "listLogs", "List calls", query={**documented.PAGES, **_FILTERS}, answer=shapes.LOGS
+    )
     def get(self, request: Request) -> Response:
         query = query_of(request, (*paging.PARAMETERS, *PARAMETERS))
         found = self.reach.rows(RequestLog.objects.filter(wanted_by(query)))
@@ -108,6 +126,7 @@ def tenants_card_of(row: RequestLog) -> dict[str, Any]:
 
 
 class LogView(AdminView):
+    @documented.operation("getLog", "Ask why a call went as it did", answer=shapes.WHY_CARD)
     def get(self, request: Request, request_id: str) -> Response:
         query_of(request)
         row = call_named(request_id, self.reach.rows(RequestLog.objects.all()))
@@ -115,6 +134,15 @@ class LogView(AdminView):
 
 
 class ContentView(AdminView):
+    @documented.operation(
+        "getLogContent",
+        "Read what was kept of a call",
+        answer=shapes.CONTENT,
+        refuses={
+            410: "`content_shredded`: the tenant's secret is gone, and with it every way to read this.",
+            503: "`content_unreadable`: it cannot be opened. `unavailable`, `overloaded`: come back after `Retry-After`.",
+        },
+    )
     def get(self, request: Request, request_id: str) -> Response:
         """The bodies in clear. Each reading is an audit row, written before they leave."""
         query_of(request)

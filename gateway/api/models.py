@@ -7,10 +7,13 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from gateway.api import paging
+from gateway.api import documented, paging
 from gateway.api.bodies.providers import model_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, query_of, tenant_named
+from gateway.api.shapes import models as shapes
+from gateway.api.shapes.fields import TENANT
+from gateway.openapi.schemas import told
 from gateway.rehearsal import rehearse
 from keys.models import APIKey
 from providers import grants
@@ -31,6 +34,7 @@ _FIELDS: Final = (
     *LIMITS,
 )
 _FIXED: Final = ("id", "object", "tenant", "created_at")
+_OWN: Final = {"tenant": told(TENANT, "The id or the slug of the tenant whose own model is meant.")}
 
 
 def _rows() -> "QuerySet[Model]":
@@ -48,6 +52,12 @@ def _named(request: Request, model_id: str) -> Model:
 
 
 class ModelsView(AdminView):
+    @documented.operation(
+        "listModels",
+        "List models",
+        query={**documented.PAGES, **documented.OF_TENANT},
+        answer=shapes.MODELS,
+    )
     def get(self, request: Request) -> Response:
         query = query_of(request, (*paging.PARAMETERS, "tenant"))
         models = _rows()
@@ -55,6 +65,14 @@ class ModelsView(AdminView):
             models = models.filter(tenant=tenant_named("tenant", query["tenant"]))
         return paging.page(models, query, model_body)
 
+    @documented.operation(
+        "createModel",
+        "Add a model",
+        body=shapes.NEW_MODEL,
+        answer=shapes.MODEL,
+        status=201,
+        refuses={409: "`conflict`: there is one of that name."},
+    )
     def post(self, request: Request) -> Response:
         fields = fields_of(request, ("id", "tenant", *_FIELDS))
         tenant = tenant_named("tenant", fields.pop("tenant", None))
@@ -65,9 +83,13 @@ class ModelsView(AdminView):
 
 
 class ModelView(AdminView):
+    @documented.operation("getModel", "Look at a model", query=_OWN, answer=shapes.MODEL)
     def get(self, request: Request, model_id: str) -> Response:
         return Response(model_body(_named(request, model_id)))
 
+    @documented.operation(
+        "updateModel", "Change a model", query=_OWN, body=shapes.MODEL_CHANGES, answer=shapes.MODEL
+    )
     def patch(self, request: Request, model_id: str) -> Response:
         fields = fields_of(request, _FIELDS, fixed=_FIXED)
         model = services.update_model(
@@ -75,12 +97,20 @@ class ModelView(AdminView):
         )
         return Response(model_body(model))
 
+    @documented.operation("deleteModel", "Remove a model", query=_OWN, answer=None)
     def delete(self, request: Request, model_id: str) -> Response:
         services.delete_model(actor=actor_of(request), model_id=_named(request, model_id).id)
         return Response(status=204)
 
 
 class SimulateView(AdminView):
+    @documented.operation(
+        "simulateCall",
+        "Ask what would become of a call",
+        query=_OWN,
+        body=shapes.SIMULATION_ASKED,
+        answer=shapes.SIMULATION,
+    )
     def post(self, request: Request, model_id: str) -> Response:
         """What would become of a call of this model, by a key or by some key of a tenant. Nothing is sent, taken or written."""
         fields = fields_of(request, ("tenant", "key"))

@@ -16,8 +16,8 @@ from gateway.api import requests
 from tenants.errors import Invalid
 
 PARAMETERS: Final = ("limit", "cursor")
-_DEFAULT: Final = 50
-_MOST: Final = 200
+DEFAULT_LIMIT: Final = 50
+MOST_LIMIT: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 #: Microseconds, in the year 5138: no arithmetic with it leaves the calendar.
@@ -70,7 +70,7 @@ class Slice(Generic[M]):
 
 def cut(rows: "QuerySet[M]", query: Mapping[str, str], *, tie: str = "id") -> Slice[M]:
     """The rows that `limit` and `cursor` ask for, newest first. Raises `Invalid` for a limit or cursor that is none."""
-    limit = requests.number(query, "limit", 1, _MOST) or _DEFAULT
+    limit = requests.number(query, "limit", 1, MOST_LIMIT) or DEFAULT_LIMIT
     if "cursor" in query:
         rows = rows.filter(Cursor.parse(query["cursor"]).older(tie))
     found = list(rows.order_by("-created_at", f"-{tie}")[: limit + 1])

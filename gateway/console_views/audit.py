@@ -19,6 +19,7 @@ from django.urls import reverse
 from gateway.api import audit as api
 from gateway.api import paging
 from gateway.api.paging import Slice
+from gateway.api.shapes.audit import SOURCES
 from gateway.console_views import lists
 from gateway.console_views.lists import Asked, Filter
 from tenants import audit, audit_export
@@ -69,7 +70,7 @@ def audit_page(request: HttpRequest) -> HttpResponse:
         Filter("target", "Target"),
         Filter("tenant", "Tenant", offered=[(PLATFORM, "the house"), *lists.offered_tenants()]),
         Filter("outcome", "Outcome", choices=_OUTCOMES),
-        Filter("source", "By way of", choices=[(name, name) for name in api.SOURCES]),
+        Filter("source", "By way of", choices=[(name, name) for name in SOURCES]),
         Filter("request_id", "Request id"),
         Filter("since", "Since, UTC", type="datetime-local"),
         Filter("until", "Until, UTC", type="datetime-local"),

@@ -2,16 +2,12 @@
 
 import json
 from functools import cache
-from threading import Lock
 from typing import Any, Final
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
-from drf_spectacular.generators import SchemaGenerator
-from drf_spectacular.settings import patched_settings
 
-from gateway.version import VERSION
+from gateway.openapi import generator
 from gateway.views import shapes, urls
 from gateway.views.documented import CREDENTIALS, TAGS
 
@@ -19,32 +15,19 @@ _DESCRIPTION: Final = (
     "What programs call, with a tenant's key. The formats are OpenAI's, so its clients work with no more than another address."
     " A missing `/v1` and a doubled one are understood as well, and below `/openai` what Azure's clients send."
 )
-_CACHE_CONTROL: Final = "public, max-age=300"
-#: The generator's settings are one object for the whole process.
-_ONE_AT_A_TIME: Final = Lock()
-
-
-def _options() -> dict[str, Any]:
-    return {
-        "OAS_VERSION": "3.1.0",
-        "TITLE": "Gatehouse",
-        "VERSION": VERSION,
-        "DESCRIPTION": _DESCRIPTION,
-        "SERVERS": [{"url": settings.PUBLIC_URL}],
-        "SCHEMA_PATH_PREFIX": "/v1",
-        "TAGS": [{"name": name} for name in TAGS],
-        "APPEND_COMPONENTS": {"schemas": shapes.COMPONENTS, "securitySchemes": CREDENTIALS},
-        "SORT_OPERATIONS": False,
-    }
 
 
 @cache
 def document() -> dict[str, Any]:
     """The document as an object. Not to be changed."""
-    with _ONE_AT_A_TIME, patched_settings(_options()):
-        generator = SchemaGenerator(patterns=urls.DOCUMENTED)  # type: ignore[no-untyped-call]
-        made: dict[str, Any] = generator.get_schema(public=True)  # type: ignore[no-untyped-call]
-    return made
+    return generator.made(
+        urls.DOCUMENTED,
+        title="Gatehouse",
+        description=_DESCRIPTION,
+        prefix="/v1",
+        components={"schemas": shapes.COMPONENTS, "securitySchemes": CREDENTIALS},
+        tags=TAGS,
+    )
 
 
 @cache
@@ -55,5 +38,5 @@ def _text() -> bytes:
 @require_safe
 def openapi(request: HttpRequest) -> HttpResponse:
     return HttpResponse(
-        _text(), content_type="application/json", headers={"Cache-Control": _CACHE_CONTROL}
+        _text(), content_type="application/json", headers={"Cache-Control": generator.CACHE_CONTROL}
     )

@@ -1,0 +1,63 @@
+"""All named shapes of the admin API, lists, and the error."""
+
+from typing import Final
+
+from gateway.openapi.schemas import (
+    COUNT,
+    FLAG,
+    TEXT,
+    answer,
+    array,
+    constant,
+    maybe,
+    members,
+    request,
+    shown,
+    told,
+)
+from gateway.openapi.shapes import Shape, Shapes
+
+SHAPES: Final = Shapes()
+
+ERROR: Final = SHAPES.add(
+    "Error",
+    answer(
+        error={
+            **members(
+                ("code", "message", "fields"),
+                code=shown(told(TEXT, "For programs."), "invalid_request"),
+                message=shown(told(TEXT, "For people."), "name: must not be empty."),
+                fields=told(
+                    {
+                        "type": "object",
+                        "additionalProperties": TEXT,
+                        "examples": [{"name": "must not be empty."}],
+                    },
+                    "What is wrong with which member of the request.",
+                ),
+            ),
+            "additionalProperties": True,
+            "description": "Some codes bring facts of their own, such as `revoked_at`.",
+        },
+        request_id=shown(
+            told(TEXT, "What `x-request-id` says."), "01a9b0c1d2e34f5687a8b9c0d1e2f304"
+        ),
+    ),
+)
+NOTHING_ASKED: Final = SHAPES.add("Nothing", request())
+
+
+def listed(shape: Shape) -> Shape:
+    """A page of these."""
+    return SHAPES.add(
+        f"{shape.name}List",
+        answer(
+            object=constant("list"),
+            data=array(shape.ref),
+            has_more=shown(FLAG, False),
+            next_cursor=told(maybe(TEXT), "For `cursor`, to get the next page; null on the last."),
+            total=told(
+                shown(maybe(COUNT), 1), "How many there are; null where counting would read all."
+            ),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""What both OpenAPI documents are made with: schemas, the generator, and the page that shows one."""
