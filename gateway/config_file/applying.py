@@ -20,7 +20,7 @@ from providers.models import Provider
 from providers.services import look_up, looked_up
 from tenants.actor import Actor
 from tenants.audit import Target
-from tenants.changes import change, in_turn, rehearsal, together
+from tenants.changes import in_turn, rehearsal, together
 from tenants.clock import SYSTEM
 from tenants.errors import Conflict, Invalid, NotFound, ServiceError, Unavailable
 from tenants.models import ConfigRevision, Tenant
@@ -222,7 +222,7 @@ def rollback(actor: Actor, *, revision: object = None) -> RolledBack:
 
     Raises `NotFound`, `StaleRevision`, `undoing.Blocked`. What was spent, logs and revocations stay as they are.
     """
-    with change(actor, "config.rolled_back", Target(KIND, "revision")) as it:
+    with together(actor, "config.rolled_back", Target(KIND, "revision")) as it:
         found = in_force()
         if found is None:
             raise NotFound("There is no revision to roll back.")

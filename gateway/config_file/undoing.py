@@ -18,7 +18,9 @@ from django.db import IntegrityError, connection, models, transaction
 from gateway.config_file.differences import Step
 from gateway.config_file.handlers import Handler
 from keys.models import APIKey
-from providers.models import Provider
+from providers import credentials
+from providers.models import Credential, Model, Provider
+from providers.models import Target as RouteTarget
 from tenants.changes import Change
 from tenants.clock import SYSTEM
 from tenants.errors import Conflict
@@ -135,6 +137,7 @@ def _take_back(one: Undo, handler: Handler, it: Change, tables: set[str]) -> lis
         return [] if row is None else _unmake(row, one, it)
     if row is None and not any(whole for *_, whole in one["put"]):
         return [f"The {one['kind']} {one['name']} is gone, so nothing of it was put back."]
+    _make_way(row, one)
     for label, id_ in one["remove"]:
         apps.get_model(label).objects.filter(pk=id_).delete()
     for label, id_, columns, whole in one["put"]:
@@ -145,6 +148,15 @@ def _take_back(one: Undo, handler: Handler, it: Change, tables: set[str]) -> lis
             it.touch("api_key", key.id, key.tenant_id)
         members.update(project_id=one["id"])
     return []
+
+
+def _make_way(row: Any, one: Undo) -> None:
+    """Credentials and targets that came by other means since are in the same place as those that come back."""
+    concerned = {place[0] for place in [*one["remove"], *one["put"]]}
+    if isinstance(row, Provider) and Credential._meta.label in concerned:
+        credentials.retire(row)
+    if isinstance(row, Model) and RouteTarget._meta.label in concerned:
+        row.targets.all().delete()
 
 
 def _put(label: str, id_: str, columns: dict[str, Any], whole: bool, tables: set[str]) -> None:
