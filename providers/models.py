@@ -1,4 +1,4 @@
-"""Upstream accounts, and the public names that route to them."""
+"""Upstream accounts, and the public names that route to them; and the stores of tenants."""
 
 from functools import reduce
 from operator import and_
@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
+from django.db.models.functions import Lower
 
 from tenants.models import Identified, Limited, Tenant, limit_check, limit_checks
 
@@ -249,3 +250,27 @@ class Price(Identified):
 
     def __str__(self) -> str:
         return f"from {self.effective_from:%Y-%m-%d %H:%M}"
+
+
+class Store(Identified):
+    """A shop of a tenant's, which tools will work on. `sealed` is its credential (null: none) of that version, good for
+    the origin of `base_url` alone.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="stores")
+    store_id = models.CharField(max_length=128)
+    name = models.CharField(max_length=128)
+    label = models.CharField(max_length=128, blank=True, default="")
+    base_url = models.CharField(max_length=512, blank=True, default="")
+    sealed = models.BinaryField(null=True, default=None)
+    sealed_version = models.PositiveIntegerField(default=0)
+    is_active = models.BooleanField(default=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            UniqueConstraint(fields=["tenant", "store_id"], name="store_id_in_tenant"),
+            UniqueConstraint("tenant", Lower("name"), name="store_name_in_tenant"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

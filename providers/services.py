@@ -44,7 +44,7 @@ def _kind(field: str, value: object) -> str:
     return value
 
 
-def _api_key(field: str, value: object) -> Secret | None:
+def api_key_rule(field: str, value: object) -> Secret | None:
     """Null clears; a text of visible ASCII is what a header can carry."""
     if value is None:
         return None
@@ -73,7 +73,7 @@ def _base_url(field: str, value: object) -> str:
 RULES: Final[dict[str, Rule]] = {
     "name": validation.name,
     "base_url": _base_url,
-    "api_key": _api_key,
+    "api_key": api_key_rule,
     "is_active": validation.flag,
     "disconnect_policy": validation.one_of(set(Provider.DisconnectPolicy.values)),
     "timeout_seconds": lambda field, value: validation.limit(field, value, MAX_TIMEOUT),
@@ -85,7 +85,7 @@ CREATE_RULES: Final[dict[str, Rule]] = {"kind": _kind, **RULES}
 CONFIG_RULES: Final[dict[str, Rule]] = {
     "provider": _kind,
     "base_url": _base_url,
-    "api_key": _api_key,
+    "api_key": api_key_rule,
     **dict.fromkeys(ACCOUNT_FIELDS, _account_field),
 }
 
@@ -232,7 +232,7 @@ def rotate_credential(*, actor: Actor, provider_id: UUID, api_key: object) -> Pr
     """Seal a new credential in place of the current one."""
     with change(actor, "provider.credential_rotated", Target(KIND, str(provider_id))) as it:
         provider = _locked(provider_id, it)
-        secret = _api_key("api_key", api_key)
+        secret = api_key_rule("api_key", api_key)
         if secret is None:
             raise Invalid.field("api_key", "must be given.")
         _store_credential(provider, {"api_key": secret})

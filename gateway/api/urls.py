@@ -14,6 +14,7 @@ from gateway.api import (
     projects,
     providers,
     settings,
+    stores,
     tenants,
     users,
 )
@@ -82,6 +83,14 @@ urlpatterns = [
     _door("models", models.ModelsView, GET=READERS, POST=CHANGERS),
     _door("models/<path:model_id>/simulate", models.SimulateView, POST=READERS),
     _door("models/<path:model_id>", models.ModelView, GET=READERS, PATCH=CHANGERS, DELETE=CHANGERS),
+    _door("stores", stores.StoresView, GET=MEMBERS_READ, POST=MEMBER_OWNERS_CHANGE),
+    _door(
+        "stores/<uuid:store_id>",
+        stores.StoreView,
+        GET=MEMBERS_READ,
+        PATCH=MEMBER_OWNERS_CHANGE,
+        DELETE=MEMBER_OWNERS_CHANGE,
+    ),
     _door("stats", analytics.StatsView, GET=MEMBERS_READ),
     _door("analytics/summary", analytics.SummaryView, GET=MEMBERS_READ),
     _door("analytics/timeseries", analytics.SeriesView, GET=MEMBERS_READ),
