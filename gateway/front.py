@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
+from django.conf import settings
+
 from gateway import context
 from gateway.api import errors
 from gateway.api.errors import Answer
@@ -25,6 +27,8 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 #: Bytes. Above every limit of a view behind it; those give the better sentence.
 MAX_BODY: Final = 1024 * 1024
+#: Where a larger one may come, one at a time: anybody can send it, and who they are is only asked later.
+IMPORT: Final = "/v1/admin/backup/import"
 #: Seconds in which the whole of it must come.
 BODY_SECONDS: Final = 60.0
 #: Seconds that a request waits for a seat.
@@ -39,6 +43,12 @@ _CONSOLE: Final = "/console"
 _SIGN_INS: Final = frozenset(
     (f"{_ADMIN}/auth/login", f"{_CONSOLE}/sign-in/", f"{_CONSOLE}/password/")
 )
+
+
+class _TooLarge(Exception):
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
 
 
 class Seats:
@@ -73,26 +83,26 @@ class Front:
 
     def __init__(self, application: Application, seats: int) -> None:
         self._application = application
+        self._large = asyncio.Lock()
         self._seats = Seats(seats)
         self._sign_in_seats = Seats(max(1, seats // 2))
 
     async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
         """Hand the request on with its body read, or answer 408, 413 or 503."""
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await _read(receive)
-        except TimeoutError:
-            await _refuse(scope, send, SLOW_BODY)
-            return
-        if body is None:
-            await _refuse(scope, send, body_too_large(MAX_BODY))
-            return
-        pending = [body]
-
-        async def replay() -> Message:
-            return pending.pop() if pending else await receive()
-
         async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    pending = [await self._read(scope, receive, stack)]
+            except TimeoutError:
+                await _refuse(scope, send, SLOW_BODY)
+                return
+            except _TooLarge as refusal:
+                await _refuse(scope, send, body_too_large(refusal.limit))
+                return
+
+            async def replay() -> Message:
+                return pending.pop() if pending else await receive()
+
             for seats in self._needed(scope):
                 if not await seats.take():
                     await _refuse(scope, send, OVERLOADED)
@@ -100,28 +110,32 @@ class Front:
                 stack.callback(seats.leave)
             await self._application(scope, replay, _counting(scope, send))
 
+    async def _read(self, scope: Message, receive: Receive, stack: AsyncExitStack) -> Message:
+        """The whole body as one message; a departure as it is. Raises `_TooLarge`. A large one has its place until the end."""
+        limit = settings.MAX_IMPORT if scope["path"] == IMPORT else MAX_BODY
+        body = bytearray()
+        is_large = False
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return message
+            body += message.get("body", b"")
+            if len(body) > limit:
+                raise _TooLarge(limit)
+            if len(body) > MAX_BODY and not is_large:
+                is_large = True
+                await self._large.acquire()
+                stack.callback(self._large.release)
+            if not message.get("more_body", False):
+                # A large one is not copied.
+                whole = body if is_large else bytes(body)
+                return {"type": "http.request", "body": whole, "more_body": False}
+
     def _needed(self, scope: Message) -> tuple[Seats, ...]:
         if scope["path"] in _NEED_NO_SEAT:
             return ()
         hashes = scope["path"] in _SIGN_INS and scope["method"] == "POST"
         return (self._sign_in_seats, self._seats) if hashes else (self._seats,)
-
-
-async def _read(receive: Receive) -> Message | None:
-    """The whole body as one message; a departure as it is; None when it is too large."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return message
-        part = message.get("body", b"")
-        size += len(part)
-        if size > MAX_BODY:
-            return None
-        parts.append(part)
-        if not message.get("more_body", False):
-            return {"type": "http.request", "body": b"".join(parts), "more_body": False}
 
 
 def _counting(scope: Message, send: Send) -> Send:

@@ -219,6 +219,8 @@ EXPRESS = env.bool("GATEHOUSE_EXPRESS", default=True)
 AUTH_STALE_SECONDS: float = env.float("GATEHOUSE_AUTH_STALE_SECONDS", default=30.0)
 #: Bytes of a request body.
 MAX_BODY = env.int("GATEHOUSE_MAX_BODY", default=32 * 1024 * 1024)
+#: Bytes of a backup that the admin API takes; a larger one is imported by the command.
+MAX_IMPORT = env.int("GATEHOUSE_MAX_IMPORT", default=64 * 1024 * 1024)
 #: Calls at once in one worker; one more is answered 503 `overloaded`.
 MAX_CALLS = env.int("GATEHOUSE_MAX_CALLS", default=4096)
 #: Seconds, each hop of an upstream call by its own limit (providers.types.Timeouts).

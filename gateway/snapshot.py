@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 from gateway import pictures
-from gateway.epoch import MAX_CHANGES, Changed
+from gateway.epoch import ANOTHER_DATABASE, MAX_CHANGES, Changed
 from keys.chain import Identity, any_imported, load_identity
 from keys.tokens import is_imported
 from providers.routing import Catalogue, OwnRoutes
@@ -135,6 +135,8 @@ class Snapshot:
         #: Told of the keys and tenants that changed; and when nobody can say what did.
         self.on_change: Callable[[set[UUID], set[UUID]], None] = lambda keys, tenants: None
         self.on_reset: Callable[[], None] = lambda: None
+        #: Told when a backup was restored: even the secrets of the house are others now.
+        self.on_restored: Callable[[], None] = lambda: None
         self.executor = executor or ThreadPoolExecutor(_THREADS, thread_name_prefix="snapshot")
         self._clock = clock
         self._trusted_for = float(settings.AUTH_STALE_SECONDS)
@@ -330,6 +332,8 @@ class Snapshot:
         if not lines:
             return
         newest = max(line.seq for line in lines)
+        if any(line.kind == ANOTHER_DATABASE.kind and line.seq > 0 for line in lines):
+            self.on_restored()
         expected = range(self.epoch + 1, self.epoch + 1 + len(lines))
         is_gapless = [line.seq for line in lines] == list(expected)
         # What the house decides about itself concerns everybody's calls, those that run included.

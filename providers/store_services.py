@@ -106,12 +106,12 @@ def credential_of(store: Store) -> Secret | None:
     if store.sealed is None:
         return None
     try:
-        return keyring.unseal_for(store.tenant_id, PURPOSE, _place(store), bytes(store.sealed))
+        return keyring.unseal_for(store.tenant_id, PURPOSE, place(store), bytes(store.sealed))
     except SealingError:
         raise CredentialUnreadable from None
 
 
-def _place(store: Store) -> Place:
+def place(store: Store) -> Place:
     return Place(
         table="providers_store",
         field="sealed",
@@ -126,7 +126,7 @@ def _seal(store: Store, api_key: Secret | None) -> None:
     store.sealed_version += 1
     store.sealed = None
     if api_key is not None:
-        store.sealed = keyring.seal_for(store.tenant_id, PURPOSE, _place(store), api_key.reveal())
+        store.sealed = keyring.seal_for(store.tenant_id, PURPOSE, place(store), api_key.reveal())
 
 
 def _addresses() -> AddressFilter:

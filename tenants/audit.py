@@ -117,8 +117,8 @@ def _digest(salt: bytes, details: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(salt + _canonical(details)).digest()
 
 
-def chain_key() -> Secret:
-    return keyring.platform_key(keyring.AUDIT, "audit-chain")
+def chain_key(*, certain: bool = False) -> Secret:
+    return keyring.platform_key(keyring.AUDIT, "audit-chain", certain=certain)
 
 
 def _locked_head(scope: str) -> AuditHead:
@@ -133,8 +133,9 @@ def write(entry: Entry) -> AuditEvent:
     """Append the row to its scope's chain. Must run inside the transaction of what it tells."""
     if not connection.in_atomic_block:
         raise RuntimeError("An audit row is written inside the transaction of the change.")
-    key = chain_key()
     head = _locked_head(entry.scope)
+    # Under the lock: a backup that was just restored brings its own key, and one wrong row would break the chain for good.
+    key = chain_key(certain=True)
     details = _redacted(entry.details)
     salt = secrets.token_bytes(16)
     event = AuditEvent(

@@ -28,8 +28,9 @@ NO_TENANT = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """An unwrapped root secret: what keys are derived from."""
+    """An unwrapped root secret: what keys are derived from. `id`: its row's."""
 
+    id: UUID
     version: int
     salt: bytes
     secret: Secret
@@ -76,7 +77,8 @@ def _newest(purpose: str, tenant_id: UUID | None) -> RootSecret | None:
 def unwrap(row: RootSecret) -> Root:
     """Raises `sealing.UnknownKey` when the row was wrapped by a KEK we do not have, `Unreadable` when it was changed."""
     label = _label(row.purpose, row.tenant_id, row.version)
-    return Root(row.version, bytes(row.salt), sealing.unwrap(keks(), label, bytes(row.wrapped)))
+    root = sealing.unwrap(keks(), label, bytes(row.wrapped))
+    return Root(row.id, row.version, bytes(row.salt), root)
 
 
 class Keyring:
@@ -86,14 +88,24 @@ class Keyring:
         self._roots: OrderedDict[tuple[str, UUID | None], Root] = OrderedDict()
         self._lock = threading.Lock()
 
-    def root(self, purpose: str, tenant_id: UUID | None = None, *, make: bool = True) -> Root:
-        """The newest root of a purpose; if there is none yet it is made, or without `make` an `UnknownKey`."""
+    def root(
+        self,
+        purpose: str,
+        tenant_id: UUID | None = None,
+        *,
+        make: bool = True,
+        certain: bool = False,
+    ) -> Root:
+        """The newest root of a purpose; if there is none yet it is made, or without `make` an `UnknownKey`. `certain`: what is
+        remembered is compared with the tables first, for a restored backup may have brought other roots.
+        """
         name = (purpose, tenant_id)
-        with self._lock:
-            if name in self._roots:
-                self._roots.move_to_end(name)
-                return self._roots[name]
+        remembered = self._remembered(name)
+        if remembered is not None and not certain:
+            return remembered
         row = _newest(purpose, tenant_id)
+        if row is not None and remembered is not None and row.id == remembered.id:
+            return remembered
         if row is None:
             if not make:
                 raise sealing.UnknownKey("There is no such secret.")
@@ -102,6 +114,12 @@ class Keyring:
         # Only what was committed is remembered: a root made in a transaction that rolls back is nobody's.
         transaction.on_commit(lambda: self._remember(name, root))
         return root
+
+    def _remembered(self, name: tuple[str, UUID | None]) -> Root | None:
+        with self._lock:
+            if name in self._roots:
+                self._roots.move_to_end(name)
+            return self._roots.get(name)
 
     def _remember(self, name: tuple[str, UUID | None], root: Root) -> None:
         with self._lock:
@@ -137,8 +155,8 @@ def unseal_for(tenant_id: UUID | None, purpose: str, place: Place, record: bytes
     return sealing.unseal(root.key(purpose), place, record)
 
 
-def platform_key(purpose: str, use: str) -> Secret:
-    return KEYRING.root(purpose).key(use)
+def platform_key(purpose: str, use: str, *, certain: bool = False) -> Secret:
+    return KEYRING.root(purpose, certain=certain).key(use)
 
 
 def fault() -> str | None:

@@ -175,6 +175,14 @@ def kek_id(kek: Secret) -> bytes:
     return hashlib.sha256(b"gatehouse kek id\x00" + kek.reveal()).digest()[:8]
 
 
+def kek_id_of(wrapped: bytes) -> bytes:
+    """The id of the KEK that wrapped a root secret. Raises `Unreadable` for what is none."""
+    if len(wrapped) < _WRAP_HEAD.size + NONCE_BYTES + TAG_BYTES or wrapped[0] != _RECORD_VERSION:
+        raise Unreadable
+    _, identity = _WRAP_HEAD.unpack_from(wrapped)
+    return bytes(identity)
+
+
 def wrap(kek: Secret, label: str, root: Secret) -> bytes:
     """A root secret under the KEK: `record version | KEK id | nonce | ciphertext | tag`. `label` is authenticated."""
     head = _WRAP_HEAD.pack(_RECORD_VERSION, kek_id(kek))
@@ -185,10 +193,7 @@ def wrap(kek: Secret, label: str, root: Secret) -> bytes:
 
 def unwrap(keks: dict[bytes, Secret], label: str, wrapped: bytes) -> Secret:
     """The root secret in `wrapped`. Raises `UnknownKey` when its KEK is not among `keks`, else `Unreadable`."""
-    if len(wrapped) < _WRAP_HEAD.size + NONCE_BYTES + TAG_BYTES or wrapped[0] != _RECORD_VERSION:
-        raise Unreadable
-    _, identity = _WRAP_HEAD.unpack_from(wrapped)
-    kek = keks.get(identity)
+    kek = keks.get(kek_id_of(wrapped))
     if kek is None:
         raise UnknownKey("No KEK in GATEHOUSE_KEK opens this secret.")
     head, rest = wrapped[: _WRAP_HEAD.size], wrapped[_WRAP_HEAD.size :]

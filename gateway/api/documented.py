@@ -64,7 +64,7 @@ def flag(meaning: str) -> Schema:
 
 
 class Lines(NamedTuple):
-    """An answer that is no JSON but lines of it, or of something else: a text of this type."""
+    """A body that is no JSON but lines of it, or of something else: a text of this type."""
 
     media_type: str
     example: str
@@ -75,7 +75,7 @@ def operation(
     summary: str,
     *,
     answer: Shape | Lines | None,
-    body: Shape | None = None,
+    body: Shape | Lines | None = None,
     query: Query | None = None,
     status: int = 200,
     refuses: Mapping[int, str] | None = None,
@@ -90,7 +90,7 @@ def operation(
         summary=summary,
         parameters=[_parameter(title, schema) for title, schema in (query or {}).items()],
         auth=[],
-        request=None if body is None else {"application/json": body.ref},
+        request=_taken(body),
         responses={
             **_good(answer, status),
             **{code: OpenApiResponse(ERROR.ref, text) for code, text in (refuses or {}).items()},
@@ -100,6 +100,12 @@ def operation(
 
 
 _GOOD: Final = {200: "Done.", 201: "Made.", 204: "Done; there is nothing to tell."}
+
+
+def _taken(body: Shape | Lines | None) -> dict[str, Any] | None:
+    if isinstance(body, Lines):
+        return {body.media_type: OpenApiTypes.STR}
+    return None if body is None else {"application/json": body.ref}
 
 
 def _good(answer: Shape | Lines | None, status: int) -> dict[Any, OpenApiResponse]:
@@ -114,18 +120,22 @@ def _parameter(name: str, schema: Schema) -> OpenApiParameter:
 
 
 def _examples(
-    body: Shape | None, answer: Shape | Lines | None, status: int
+    body: Shape | Lines | None, answer: Shape | Lines | None, status: int
 ) -> list[OpenApiExample]:
     found = []
     if body is not None:
-        found.append(OpenApiExample("request", value=SHAPES.example(body), request_only=True))
+        found.append(OpenApiExample("request", value=_example(body), request_only=True))
     if answer is not None:
         found.append(
             OpenApiExample(
                 "answer",
-                value=answer.example if isinstance(answer, Lines) else SHAPES.example(answer),
+                value=_example(answer),
                 response_only=True,
                 status_codes=[str(status)],
             )
         )
     return found
+
+
+def _example(of: Shape | Lines) -> Any:
+    return of.example if isinstance(of, Lines) else SHAPES.example(of)

@@ -53,6 +53,8 @@ READERS: Final = Access(roles.READERS, scope=READ)
 CHANGERS: Final = Access(roles.CHANGERS, scope=WRITE)
 AUDITORS: Final = Access(roles.AUDITORS, scope=AUDIT)
 OWNERS: Final = Access(roles.OWNERS, scope=WRITE)
+#: Backups: no service token, for one can bring owners with it, and whatever a token may not do.
+HOUSEHOLDERS: Final = Access(roles.OWNERS)
 #: Staff and their accounts: the house's owners.
 STAFF: Final = Access(roles.OWNERS, scope=PEOPLE)
 #: A tenant's people see what is their tenant's; its owners change it.

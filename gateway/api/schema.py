@@ -31,6 +31,7 @@ _GROUPS: Final = {
     "holds": "Money in flight",
     "audit": "Audit log",
     "config": "Configuration file",
+    "backup": "Backups",
 }
 #: What doors refuse, and when.
 REFUSALS: Final = {
@@ -133,6 +134,8 @@ def _who(access: Access) -> str:
         told.append(f"A service token needs the scope `{access.scope}`.")
     if access.session:
         told.append("Not for service tokens and the admin key.")
+    elif not access.scope:
+        told.append("Not for service tokens.")
     return " ".join(told)
 
 

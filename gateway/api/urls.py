@@ -6,6 +6,7 @@ from gateway.api import (
     analytics,
     audit,
     auth,
+    backup,
     config,
     holds,
     keys,
@@ -22,6 +23,7 @@ from gateway.api.door import AdminView
 from gateway.api.permissions import (
     AUDITORS,
     CHANGERS,
+    HOUSEHOLDERS,
     MEMBER_OWNERS_CHANGE,
     MEMBERS_READ,
     ONESELF,
@@ -109,4 +111,6 @@ urlpatterns = [
     _door("config/rollback", config.RollbackView, POST=CHANGERS),
     _door("config/revisions", config.RevisionsView, GET=CHANGERS),
     _door("config/export", config.ExportView, GET=CHANGERS),
+    _door("backup/export", backup.ExportView, GET=HOUSEHOLDERS),
+    _door("backup/import", backup.ImportView, POST=HOUSEHOLDERS),
 ]

@@ -32,6 +32,7 @@ from tenants import audit, changes, patience, setting_services
 from tenants.actor import system_actor
 from tenants.audit import Entry, Target
 from tenants.clock import SYSTEM
+from tenants.keyring import KEYRING
 from tenants.models import AuditEvent
 from usage import budgets
 from usage.flusher import Flusher
@@ -81,6 +82,7 @@ class Relay:
         self.snapshot.epoch = first.epoch
         self.snapshot.on_change = self._on_change
         self.snapshot.on_reset = self._on_reset
+        self.snapshot.on_restored = _begin_anew
         self.house = House(
             chain=first.chain,
             clock=SYSTEM,
@@ -232,6 +234,13 @@ class Relay:
         self.journal.close(keep=not is_done)
         self.snapshot.close()
         self._watchman.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin_anew() -> None:
+    """A restored backup brought its own secrets, and too much here was made with the ones before: another worker takes over."""
+    logger.warning("A backup was restored: this worker ends, and another one begins with it.")
+    KEYRING.forget()
+    lifecycle.set_draining()
 
 
 def _threads(number: int, name: str) -> ThreadPoolExecutor:

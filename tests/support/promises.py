@@ -39,8 +39,9 @@ def _hold_request(where: str, operation: Json, query: str, sent: bytes) -> None:
     if sent and "requestBody" not in operation:
         raise BrokenPromise(f"{where} takes a body, and does not say so.")
     if sent:
-        body = operation["requestBody"]
-        _check(where, "takes", body["content"]["application/json"]["schema"], sent)
+        media = operation["requestBody"]["content"].get("application/json")
+        if media is not None:
+            _check(where, "takes", media["schema"], sent)
 
 
 def _hold_body(where: str, response: Json, answered: bytes) -> None:

@@ -29,6 +29,7 @@ CHANGE = {OWNER, OPERATOR, ADMIN_KEY, "write token"}
 AUDIT = {OWNER, AUDITOR, ADMIN_KEY, "audit token"}
 OWN = {OWNER, ADMIN_KEY, "write token"}
 STAFF = {OWNER, ADMIN_KEY, "people token"}
+HOUSEHOLD = {OWNER, ADMIN_KEY}
 MEMBERS_READ = ALL | TENANTS_PEOPLE
 MEMBER_OWNERS_CHANGE = CHANGE | {TENANT_OWNER, FOREIGN_OWNER}
 SIGNED_IN = EVERY_ROLE | TENANTS_PEOPLE
@@ -105,6 +106,8 @@ MATRIX = {
     ("POST", "config/rollback"): CHANGE,
     ("GET", "config/revisions"): CHANGE,
     ("GET", "config/export"): CHANGE,
+    ("GET", "backup/export"): HOUSEHOLD,
+    ("POST", "backup/import"): HOUSEHOLD,
 }
 REFUSALS = {"forbidden", "scope_missing", "session_required"}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "HEAD")

@@ -98,6 +98,9 @@ def test_what_is_sent_holds_known_members_only(document):
     for _, path, operation in operations(document):
         if "requestBody" in operation:
             content = operation["requestBody"]["content"]
+            if path.endswith("/backup/import"):
+                assert set(content) == {"application/jsonl"}
+                continue
             assert set(content) == {"application/json"}
             name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
             assert document["components"]["schemas"][name]["additionalProperties"] is False, path

@@ -1,0 +1,1 @@
+"""Backups: everything that the house has decided and booked, as lines of JSON, without one clear secret."""
