@@ -1,5 +1,8 @@
 """Money, limits and times as other gateways write them, in our units. A limit never comes out wider than it was."""
 
+import csv
+import io
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -125,3 +128,41 @@ def limits(
         else:
             found[ours] = count
     return found, nothing, unbounded
+
+
+def texts(field: str, value: object) -> list[str]:
+    """A list of texts: as one, as JSON, or as PostgreSQL writes an array (`{a,b}`)."""
+    if is_nothing(value):
+        return []
+    found = value
+    if isinstance(value, str):
+        text = value.strip()
+        is_array = text.startswith("{") and text.endswith("}")
+        found = _array(text[1:-1]) if is_array else _json(text)
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise Invalid.field(field, "must be a list of texts.")
+    return found
+
+
+def _array(text: str) -> list[str] | None:
+    try:
+        return next(csv.reader(io.StringIO(text, newline=""), escapechar="\\", doublequote=False))
+    except (csv.Error, StopIteration):
+        return None
+
+
+def mapping(field: str, value: object) -> dict[str, Any]:
+    """An object, as one or as JSON."""
+    if is_nothing(value):
+        return {}
+    found = _json(value) if isinstance(value, str) else value
+    if not isinstance(found, dict):
+        raise Invalid.field(field, "must be an object.")
+    return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_float=Decimal)
+    except (ValueError, RecursionError):
+        return None

@@ -47,6 +47,8 @@ def read_rows(path: str, what: str) -> list[Row]:
         document = lists[0] if len(lists) == 1 else document
     if isinstance(document, list):
         rows = _numbered("row", document, what)
+    elif text.lstrip().startswith("["):
+        raise Invalid.field(what, "the file is no JSON.")
     elif text.lstrip().startswith("{"):
         rows = _json_lines(text, what)
     else:

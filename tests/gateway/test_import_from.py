@@ -1,61 +1,21 @@
 """Keys of another gateway, brought here: they go on opening the door, with their limits and what they had used of them."""
 
-import csv
-import hashlib
 import json
-import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.gateway.door import Door, Key, eventually, opened
+from tests.gateway.door import Door, eventually, opened
+from tests.gateway.moving import bring, call, new_secret, refused, sha256, table
 from tests.support.server import Yard
-
-DEMO = "demo/echo"
 
 
 @pytest.fixture(scope="module")
 def door(yard: Yard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     with opened(yard, tmp_path_factory.mktemp("imports")) as door:
         yield door
-
-
-def new_secret() -> str:
-    """As LiteLLM makes them."""
-    return f"sk-{secrets.token_urlsafe(16)}"
-
-
-def sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def table(path: Path, rows: Sequence[dict[str, Any]]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    return str(path)
-
-
-def bring(door: Door, *arguments: str, tenant: str) -> dict[str, Any]:
-    done = door.server.manage("import_from", *arguments, "--tenant", tenant)
-    door.wait_seen()
-    return dict(done)
-
-
-def call(door: Door, secret: str, model: str = "oracle/tokens:3", **body: Any) -> httpx.Response:
-    return door.chat(model, key=Key("", "", secret), **body)
-
-
-def refused(door: Door, secret: str) -> bytes:
-    """The body of a 401, without what is different in each."""
-    answer = call(door, secret)
-    assert answer.status_code == 401, answer.text
-    return answer.content
 
 
 # --- by hash ----------------------------------------------------------------------------------------------------------
