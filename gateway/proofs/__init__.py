@@ -10,4 +10,8 @@
 | `subjects` | whose budget it is |
 | `budget` | the proof that a budget is never passed, and used up to the last call |
 | `report` | what came of it |
+| `isolation` | the proof that tenants are apart |
+| `doors` | every route and method, and what can be tried there |
+| `sides` | tenants with one of everything |
+| `prying` | one tries, and is answered as if there were no such thing |
 """

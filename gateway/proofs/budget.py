@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from gateway.proofs import house
 from gateway.proofs.callers import Crowd, Tally
@@ -26,6 +26,8 @@ from gateway.proofs.report import Plan, Report
 from gateway.proofs.subjects import COST, KINDS, MODEL, furnish
 from gateway.proofs.upstream import COMPLETION_TOKENS
 from gateway.proofs.witness import Book, Name, Witness
+
+T = TypeVar("T")
 
 _LOOSE: Final = 3
 _DELAY_MS: Final = 10.0
@@ -40,10 +42,10 @@ def run(plan: Plan, tell: Callable[[str], object]) -> Report:
         # A name of its own: two proofs on one server must not take each other's database.
         name = f"gatehouse_prove_{secrets.token_hex(4)}"
         grounds = Grounds(Path(folder), plan.database_url, name)
-        return asyncio.run(_until_told(_prove(plan, grounds, tell)))
+        return asyncio.run(until_told(_prove(plan, grounds, tell)))
 
 
-async def _until_told(proof: Coroutine[Any, Any, Report]) -> Report:
+async def until_told(proof: Coroutine[Any, Any, T]) -> T:
     """SIGTERM ends it as an interrupt does: nothing that it started goes on. Raises ProofFailed."""
     task = asyncio.ensure_future(proof)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

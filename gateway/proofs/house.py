@@ -51,13 +51,13 @@ class AdminAPI:
         self.http.headers["authorization"] = f"Bearer {made['token']}"
 
     async def post(self, path: str, **fields: Any) -> Any:
-        return _checked(await self.http.post(path, json=fields))
+        return checked(await self.http.post(path, json=fields))
 
     async def get(self, path: str) -> Any:
-        return _checked(await self.http.get(path))
+        return checked(await self.http.get(path))
 
 
-def _checked(answer: httpx.Response) -> Any:
+def checked(answer: httpx.Response) -> Any:
     if not answer.is_success:
         told = f"{answer.status_code} {answer.text[:500]}"
         raise ProofFailed(f"The admin API refused {answer.request.url.path}: {told}")

@@ -42,7 +42,7 @@ class Book:
     """One connection that only reads. It belongs to the thread that opened it."""
 
     def __init__(self, database_url: str) -> None:
-        self._read, self.close = _opened(database_url)
+        self._read, self.close = opened(database_url)
 
     def balances(self) -> dict[Name, Balance]:
         """Those that are not empty, in one statement, so of one instant. Raises ProofFailed."""
@@ -56,7 +56,8 @@ class Book:
         }
 
 
-def _opened(database_url: str) -> tuple[Callable[[str], Rows], Callable[[], None]]:
+def opened(database_url: str) -> tuple[Callable[[str], Rows], Callable[[], None]]:
+    """What reads with one statement, and what closes it."""
     if not database_url.startswith("sqlite"):
         server = psycopg.connect(database_url, autocommit=True)
         return lambda statement: server.execute(statement.encode()).fetchall(), server.close

@@ -1,4 +1,4 @@
-"""`prove budget`: what this product promises, carried out on a throw-away installation. It touches nobody's data."""
+"""`prove budget`, `prove isolation`: what is promised, carried out on a throw-away installation. It touches nobody's data."""
 
 import secrets
 from argparse import ArgumentTypeError
@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from django.core.management.base import CommandParser
 
-from gateway.proofs import budget, report
+from gateway.proofs import budget, isolation, report
+from gateway.proofs.doors import doors
 from gateway.proofs.grounds import SQLITE, ProofFailed
 from gateway.proofs.report import Plan
 from tenants.commands import Actions, HouseCommand, Options
@@ -24,7 +25,8 @@ class Command(HouseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        proof = Actions(parser).add(
+        actions = Actions(parser)
+        proof = actions.add(
             "budget",
             self.budget,
             "Many callers at once on one budget: it is never passed, and used up to the last call.",
@@ -33,14 +35,18 @@ class Command(HouseCommand):
         add("--workers", type=_count(_MAX_WORKERS), default=4, help="Worker processes (4).")
         add("--concurrency", type=_count(_MAX_CALLERS), default=512, help="Callers at once (512).")
         add("--rounds", type=_count(_MAX_ROUNDS), default=50, help="Budgets, one by one (50).")
-        add(
-            "--database-url",
-            type=_address("sqlite", "postgres", "postgresql"),
-            default=SQLITE,
-            help="sqlite (a new file), or postgres://… of a server where a database may be made.",
-        )
+        _add_database(proof)
         add("--redis-url", type=_address("redis", "rediss", "unix"))
         add("--seed", type=int, default=None, help="Repeats the same budgets in the same order.")
+        proof = actions.add(
+            "isolation",
+            self.isolation,
+            "Tenants try everything at every door with each other's things: it is as if there were none.",
+        )
+        add = proof.add_argument
+        add("--workers", type=_count(_MAX_WORKERS), default=2, help="Worker processes (2).")
+        _add_database(proof)
+        add("--only", default="", metavar="ROUTE", help="Doors that begin like that: v1/keys.")
 
     def budget(self, options: Options) -> None:
         seed = options["seed"] if options["seed"] is not None else secrets.randbelow(1_000_000)
@@ -60,6 +66,29 @@ class Command(HouseCommand):
         if not found.holds:
             self.as_json = False  # the answer is out already
             raise self.error(f"A budget did not hold: {found.faults[0]}.")
+
+    def isolation(self, options: Options) -> None:
+        plan = isolation.Plan(options["workers"], options["database_url"], options["only"])
+        if not doors(plan.only):
+            raise self.error("There is no door that begins like that.")
+        try:
+            found = isolation.run(plan, self.tell)
+        except ProofFailed as fault:
+            raise self.error(str(fault)) from None
+        self.answer(isolation.data(found), *isolation.lines(found))
+        if not found.holds:
+            self.as_json = False  # the answer is out already
+            told = found.found.faults
+            raise self.error(f"Tenants are not apart: {told[0] if told else 'nothing was tried'}.")
+
+
+def _add_database(proof: CommandParser) -> None:
+    proof.add_argument(
+        "--database-url",
+        type=_address("sqlite", "postgres", "postgresql"),
+        default=SQLITE,
+        help="sqlite (a new file), or postgres://… of a server where a database may be made.",
+    )
 
 
 def _count(most: int) -> Callable[[str], int]:
