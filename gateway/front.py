@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from gateway import context
+from gateway import context, lateness
 from gateway.api import errors
 from gateway.api.errors import Answer
 from gateway.console_middleware import bare_headers, is_console
@@ -41,8 +41,17 @@ _ADMIN: Final = "/v1/admin"
 _CONSOLE: Final = "/console"
 #: Where a password is hashed, which is slow on purpose.
 _SIGN_INS: Final = frozenset(
-    (f"{_ADMIN}/auth/login", f"{_CONSOLE}/sign-in/", f"{_CONSOLE}/password/")
+    (
+        f"{_ADMIN}/auth/login",
+        f"{_ADMIN}/auth/accept-invitation",
+        f"{_CONSOLE}/sign-in/",
+        f"{_CONSOLE}/password/",
+    )
 )
+
+
+#: What an answer that is late waits by.
+pause = asyncio.sleep
 
 
 class _TooLarge(Exception):
@@ -88,7 +97,25 @@ class Front:
         self._sign_in_seats = Seats(max(1, seats // 2))
 
     async def serve(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Hand the request on with its body read, or answer 408, 413 or 503."""
+        """Hand the request on with its body read, or answer 408, 413 or 503.
+
+        The answer to a sign-in is small. It goes when nothing is held any more, and later still if the view asked for it.
+        """
+        if not _is_sign_in(scope):
+            await self._hand_on(scope, receive, send)
+            return
+        late = lateness.put_into(scope)
+        answer: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        await self._hand_on(scope, receive, keep)
+        await pause(late.seconds)
+        for message in answer:
+            await send(message)
+
+    async def _hand_on(self, scope: Message, receive: Receive, send: Send) -> None:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(BODY_SECONDS):
@@ -134,8 +161,11 @@ class Front:
     def _needed(self, scope: Message) -> tuple[Seats, ...]:
         if scope["path"] in _NEED_NO_SEAT:
             return ()
-        hashes = scope["path"] in _SIGN_INS and scope["method"] == "POST"
-        return (self._sign_in_seats, self._seats) if hashes else (self._seats,)
+        return (self._sign_in_seats, self._seats) if _is_sign_in(scope) else (self._seats,)
+
+
+def _is_sign_in(scope: Message) -> bool:
+    return scope["path"] in _SIGN_INS and scope["method"] == "POST"
 
 
 def _counting(scope: Message, send: Send) -> Send:

@@ -25,12 +25,12 @@ from keys.services import issue_key
 from providers import discovery
 from providers.models import Provider
 from providers.services import create_provider
-from tenants import keyring, sign_in
+from tenants import keyring, operator_services
 from tenants.actor import Actor, system_actor
 from tenants.clock import SYSTEM
-from tenants.commands import generated_password
 from tenants.errors import ServiceError, Unavailable
 from tenants.models import AuditEvent, Tenant, User
+from tenants.passwords import generated_password
 from tenants.services import DEFAULT_SLUG, ensure_tenant
 
 OPERATOR: Final = "admin"
@@ -142,7 +142,7 @@ def _ensure_operator(actor: Actor, prepared: Prepared) -> None:
         prepared.username = first.username
         return
     prepared.password = generated_password()
-    sign_in.create_operator(
+    operator_services.create_operator(
         actor=actor,
         username=OPERATOR,
         password=prepared.password,

@@ -4,8 +4,6 @@ import contextlib
 from typing import Any, Final
 from uuid import UUID
 
-from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
@@ -21,17 +19,6 @@ from tenants.services import locked_tenant
 from tenants.validation import Rule
 
 KIND = "account"
-EMAIL_CHARACTERS: Final = 254
-
-
-def _email(field: str, value: object) -> str:
-    text = validation.optional_text(field, value, EMAIL_CHARACTERS)
-    try:
-        if text:
-            validate_email(text)
-    except ValidationError:
-        raise Invalid.field(field, "must be an e-mail address.") from None
-    return text
 
 
 def _organization(field: str, value: object) -> str:
@@ -40,7 +27,7 @@ def _organization(field: str, value: object) -> str:
 
 RULES: Final[dict[str, Rule]] = {
     "username": validation.name,
-    "email": _email,
+    "email": validation.email,
     "organization": _organization,
     "is_active": validation.flag,
     **LIMIT_RULES,

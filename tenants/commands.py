@@ -7,7 +7,6 @@ With `--json` the answer is one JSON line on standard output; a refusal is `{"er
 import json
 import os
 import pwd
-import secrets
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping, Sequence
@@ -29,8 +28,6 @@ Action = Callable[[Options], None]
 REFUSED: Final = 1
 _SECRET_FILE_BYTES: Final = 64 * 1024
 #: Nothing that is easily taken for something else: these are read off one screen and typed into another.
-_TYPEABLE: Final = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-_TYPED_CHARACTERS: Final = 20
 _MAX_LISTED: Final = 1_000
 
 
@@ -206,11 +203,6 @@ def shell_user() -> str:
 
 def shell_actor() -> Actor:
     return command_actor(shell_user())
-
-
-def generated_password() -> str:
-    """116 random bits that one can type."""
-    return "".join(secrets.choice(_TYPEABLE) for _ in range(_TYPED_CHARACTERS))
 
 
 def read_secret(path: str, what: str, stdin: TextIO | None = None) -> str:

@@ -1,7 +1,7 @@
 """Service tokens: an operator's credential for programs, `gwa_…`.
 
 One can do what its scopes say, of what the role of its maker allows at that moment: who loses the role or is disabled takes
-their tokens along. A token makes no further tokens, so that a leaked one cannot outlive its revocation.
+their tokens along. A token makes no further tokens, so that revoking a leaked one is the end of it.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from keys import tokens
 from keys.tokens import Kind
@@ -21,7 +21,7 @@ from tenants.changes import change
 from tenants.clock import SYSTEM
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.models import ServiceToken, User
-from tenants.roles import AUDITORS, CHANGERS, OWNERS, READERS
+from tenants.roles import AUDITORS, CHANGERS, READERS
 from tenants.sealing import Secret
 from tenants.validation import Rule
 
@@ -35,7 +35,7 @@ SCOPES: Final[Mapping[str, frozenset[str]]] = {
     READ: READERS,
     WRITE: CHANGERS,
     AUDIT: AUDITORS,
-    PEOPLE: OWNERS,
+    PEOPLE: CHANGERS,
 }
 #: When a token was last used is written down so often at most.
 _USE_STEP: Final = timedelta(minutes=1)
@@ -71,6 +71,18 @@ def target_of(token: ServiceToken) -> Target:
     return Target(KIND, str(token.id), token.name)
 
 
+def live() -> Q:
+    """Those that open something, if their maker does."""
+    unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=SYSTEM.now())
+    return unexpired & Q(revoked_at__isnull=True)
+
+
+def scopes_of(token: ServiceToken) -> frozenset[str]:
+    """What it was made for, of what the role of its maker allows now."""
+    role = token.created_by.role
+    return frozenset(scope for scope in token.scopes if role in SCOPES.get(scope, frozenset()))
+
+
 def opened_by(text: str) -> ServiceToken | None:
     """The live token that a credential is, with its maker. Using it is noted, once a minute at most."""
     if not tokens.is_well_formed(text, Kind.SERVICE_TOKEN):
@@ -79,9 +91,8 @@ def opened_by(text: str) -> ServiceToken | None:
     found = (
         ServiceToken.objects.select_related("created_by")
         .filter(
-            Q(expires_at__isnull=True) | Q(expires_at__gt=now),
+            live(),
             fingerprint=tokens.fingerprint(_pepper()[1], text),
-            revoked_at__isnull=True,
             created_by__is_active=True,
         )
         .exclude(created_by__role=User.Role.NONE)
@@ -122,11 +133,10 @@ def _refuse_more_than(role: str, scopes: list[str]) -> None:
         raise Invalid.field("scopes", f"your role has no {', '.join(beyond)} to give.")
 
 
-def revoke_token(*, actor: Actor, token_id: UUID, user: User | None = None) -> ServiceToken:
-    """End a token for good; with `user` only one of theirs is there. Raises `NotFound`, and `Conflict` if it was ended before."""
+def revoke_token(*, actor: Actor, token_id: UUID, among: "QuerySet[ServiceToken]") -> None:
+    """End one of these for good. Raises `NotFound` where it is not among them, `Conflict` if it was ended before."""
     with change(actor, "service_token.revoked", Target(KIND, str(token_id))) as it:
-        rows = ServiceToken.objects.select_for_update(of=("self",)).select_related("created_by")
-        token = rows.filter(pk=token_id, **({"created_by": user} if user else {})).first()
+        token = among.filter(pk=token_id).first()
         if token is None:
             raise NotFound
         it.aim(target_of(token))
@@ -134,4 +144,3 @@ def revoke_token(*, actor: Actor, token_id: UUID, user: User | None = None) -> S
             raise Conflict("This token was revoked before.")
         token.revoked_at = SYSTEM.now()
         token.save(update_fields=["revoked_at"])
-    return token

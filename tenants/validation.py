@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.utils.dateparse import parse_datetime
 
 from tenants.errors import Invalid
@@ -19,6 +21,7 @@ SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 TEAM = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MODEL_PATTERN = re.compile(r"[^\s*]{0,127}\*|[^\s*]{1,128}")
 MAX_LISTED = 64
+EMAIL_CHARACTERS = 254
 
 Rule = Callable[[str, Any], Any]
 
@@ -39,6 +42,17 @@ def name(field: str, value: object, limit: int = 128) -> str:
 
 def optional_text(field: str, value: object, limit: int = 256) -> str:
     return "" if value in (None, "") else name(field, value, limit)
+
+
+def email(field: str, value: object) -> str:
+    """Nothing, or an address that mail could be sent to."""
+    text = optional_text(field, value, EMAIL_CHARACTERS)
+    try:
+        if text:
+            validate_email(text)
+    except ValidationError:
+        raise Invalid.field(field, "must be an e-mail address.") from None
+    return text
 
 
 def slug(field: str, value: object) -> str:

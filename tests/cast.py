@@ -3,7 +3,6 @@
 `api` is a client of the admin API, signed in as the operator; `api.signed_in(owner)` is the same as somebody else.
 """
 
-import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +15,16 @@ from pytest_django.fixtures import Settings
 from keys.services import Issued, issue_key
 from tenants.actor import Actor, system_actor
 from tenants.models import Membership, Tenant, User
+from tenants.operator_services import create_operator
 from tenants.services import create_tenant
-from tenants.sign_in import create_operator
 from tests.support import page, promises
+from tests.support.addresses import new_address
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Answer
 
 PASSWORD = "a lamp in every window"
 _NO_BODY = object()
-_ADDRESSES = itertools.count(1)
-
-
-def new_address() -> str:
-    """One of this machine's own that nobody has used yet."""
-    n = next(_ADDRESSES)
-    return f"127.{1 + n // 65_536}.{n // 256 % 256}.{n % 256}"
 
 
 class Api:

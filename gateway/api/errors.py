@@ -17,7 +17,8 @@ from rest_framework.response import Response
 
 from tenants import errors
 from tenants.sealing import SealingError
-from tenants.sign_in import HELD_AGAINST, BadCredentials, TooManyTries
+from tenants.sign_in import BadCredentials
+from tenants.tries import HELD_AGAINST, TooManyTries
 
 logger = logging.getLogger(__name__)
 

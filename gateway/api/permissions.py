@@ -57,8 +57,15 @@ OWNERS: Final = Access(roles.OWNERS, scope=WRITE)
 HOUSEHOLDERS: Final = Access(roles.OWNERS)
 #: Staff and their accounts: the house's owners.
 STAFF: Final = Access(roles.OWNERS, scope=PEOPLE)
+#: What somebody sees of their own, and owners of the house of everybody.
+OWN_SESSIONS: Final = Access(roles.READERS, members=roles.MEMBERS, scope=PEOPLE)
+OWN_TOKENS: Final = Access(roles.READERS, scope=PEOPLE)
+TOKEN_MAKERS: Final = Access(roles.READERS, session=True)
 #: A tenant's people see what is their tenant's; its owners change it.
 MEMBERS_READ: Final = Access(roles.READERS, members=roles.MEMBERS, scope=READ)
+MEMBER_OWNERS_READ: Final = Access(roles.READERS, members=roles.MEMBER_OWNERS, scope=PEOPLE)
+MEMBERS_PEOPLE: Final = Access(roles.READERS, members=roles.MEMBERS, scope=PEOPLE)
+MEMBER_OWNERS_INVITE: Final = Access(roles.CHANGERS, members=roles.MEMBER_OWNERS, scope=PEOPLE)
 MEMBER_OWNERS_CHANGE: Final = Access(roles.CHANGERS, members=roles.MEMBER_OWNERS, scope=WRITE)
 
 

@@ -13,8 +13,10 @@ from django.conf import settings
 
 from tenants import service_tokens
 from tenants.models import Session, User
+from tenants.people import kind_of, memberships_of
 from tenants.sealing import Secret
-from tenants.sign_in import BadCredentials, kind_of, memberships_of, session_of
+from tenants.service_tokens import PEOPLE
+from tenants.sign_in import BadCredentials, session_of
 
 #: Ours have about 400 characters; whoever sends more wants to see a decoder work.
 _MAX_TOKEN: Final = 1024
@@ -51,6 +53,11 @@ class Principal:
     @property
     def must_change_password(self) -> bool:
         return self.user is not None and self.user.must_change_password
+
+    @property
+    def oversees_people(self) -> bool:
+        """Owners of the house, and what acts with their whole right over people."""
+        return self.role == User.Role.OWNER and self.has_scope(PEOPLE)
 
     def has_scope(self, scope: str) -> bool:
         return self.scopes is None or scope in self.scopes
@@ -96,7 +103,7 @@ def _of_token(text: str) -> Principal:
         token.name,
         "service-token",
         role=token.created_by.role,
-        scopes=frozenset(token.scopes),
+        scopes=service_tokens.scopes_of(token),
     )
 
 

@@ -9,14 +9,19 @@ from gateway.api import (
     backup,
     config,
     holds,
+    invitations,
     keys,
     logs,
+    members,
     models,
+    operators,
     projects,
     providers,
+    sessions,
     settings,
     stores,
     tenants,
+    tokens,
     users,
 )
 from gateway.api.door import AdminView
@@ -25,10 +30,17 @@ from gateway.api.permissions import (
     CHANGERS,
     HOUSEHOLDERS,
     MEMBER_OWNERS_CHANGE,
+    MEMBER_OWNERS_INVITE,
+    MEMBER_OWNERS_READ,
+    MEMBERS_PEOPLE,
     MEMBERS_READ,
     ONESELF,
+    OWN_SESSIONS,
+    OWN_TOKENS,
     PUBLIC,
     READERS,
+    STAFF,
+    TOKEN_MAKERS,
     Access,
 )
 
@@ -40,6 +52,7 @@ def _door(route: str, view: type[AdminView], **access: Access) -> URLPattern:
 
 
 _KEY = "keys/<uuid:key_id>"
+_OPERATOR = "operators/<uuid:operator_id>"
 _PROVIDER = "providers/<uuid:provider_id>"
 _TENANT = "tenants/<uuid:tenant_id>"
 
@@ -48,6 +61,27 @@ urlpatterns = [
     _door("auth/logout", auth.LogoutView, POST=ONESELF),
     _door("auth/me", auth.MeView, GET=ONESELF),
     _door("auth/change-password", auth.ChangePasswordView, POST=ONESELF),
+    _door("auth/sign-out-everywhere", auth.SignOutEverywhereView, POST=ONESELF),
+    _door("auth/accept-invitation", auth.AcceptInvitationView, POST=PUBLIC),
+    _door("operators", operators.OperatorsView, GET=STAFF, POST=STAFF),
+    _door(_OPERATOR, operators.OperatorView, GET=STAFF, PATCH=STAFF, DELETE=STAFF),
+    _door(f"{_OPERATOR}/sign-out-everywhere", operators.SignOutOperatorView, POST=STAFF),
+    _door("sessions", sessions.SessionsView, GET=OWN_SESSIONS),
+    _door("sessions/<uuid:session_id>", sessions.SessionView, DELETE=OWN_SESSIONS),
+    _door("tokens", tokens.TokensView, GET=OWN_TOKENS, POST=TOKEN_MAKERS),
+    _door("tokens/<uuid:token_id>", tokens.TokenView, GET=OWN_TOKENS, DELETE=OWN_TOKENS),
+    _door(
+        "invitations",
+        invitations.InvitationsView,
+        GET=MEMBER_OWNERS_READ,
+        POST=MEMBER_OWNERS_INVITE,
+    ),
+    _door(
+        "invitations/<uuid:invitation_id>",
+        invitations.InvitationView,
+        GET=MEMBER_OWNERS_READ,
+        DELETE=MEMBER_OWNERS_INVITE,
+    ),
     _door("tenants", tenants.TenantsView, GET=MEMBERS_READ, POST=CHANGERS),
     _door(_TENANT, tenants.TenantView, GET=MEMBERS_READ, PATCH=CHANGERS, DELETE=CHANGERS),
     _door(
@@ -56,6 +90,19 @@ urlpatterns = [
         GET=MEMBERS_READ,
         PUT=MEMBER_OWNERS_CHANGE,
         DELETE=MEMBER_OWNERS_CHANGE,
+    ),
+    _door(
+        f"{_TENANT}/members",
+        members.MembersView,
+        GET=MEMBERS_PEOPLE,
+        POST=MEMBER_OWNERS_INVITE,
+    ),
+    _door(
+        f"{_TENANT}/members/<uuid:member_id>",
+        members.MemberView,
+        GET=MEMBERS_PEOPLE,
+        PATCH=MEMBER_OWNERS_INVITE,
+        DELETE=MEMBER_OWNERS_INVITE,
     ),
     _door(f"{_TENANT}/api-keys", keys.TenantKeysView, GET=MEMBERS_READ, POST=MEMBER_OWNERS_CHANGE),
     _door(f"{_TENANT}/api-keys/<uuid:key_id>", keys.TenantKeyView, DELETE=MEMBER_OWNERS_CHANGE),

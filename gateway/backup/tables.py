@@ -164,6 +164,7 @@ TABLES: Final = (
     Table(tenants.User, Part.PEOPLE),
     Table(tenants.Membership, Part.PEOPLE),
     Table(tenants.ServiceToken, Part.PEOPLE, peppered=True),
+    Table(tenants.Invitation, Part.PEOPLE),
     Table(
         tenants.Project,
         Part.CONFIGURATION,
@@ -272,6 +273,7 @@ BY_LABEL: Final[Mapping[str, Table]] = {table.label: table for table in TABLES}
 #: Models that no backup holds, and why.
 LEFT_OUT: Final[Mapping[type[Model], str]] = {
     tenants.Session: "who was signed in signs in again: a copied session would open two houses",
+    tenants.SignInTry: "who tried to sign in here a moment ago",
     tenants.SpentTicket: "tickets belong to sessions, which do not come along",
     tenants.ConfigChange: "tells the workers of this database what changed in it; an import adds its own line",
     tenants.Duty: "whose turn it is among the workers of this database",

@@ -12,12 +12,14 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
+from gateway import lateness
 from tenants import sign_in as service
 from tenants.console_forms import HouseForm
 from tenants.errands import actor_of, show_refusal
 from tenants.errors import ServiceError
 from tenants.models import User
 from tenants.sessions import SessionStore
+from tenants.tries import TooManyTries
 
 _MAX_CHARACTERS: Final = 1024
 _A_YEAR: Final = 365 * 24 * 3600
@@ -87,7 +89,8 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             return _open(request, form, onwards)
-        except (service.BadCredentials, service.TooManyTries) as refusal:
+        except (service.BadCredentials, TooManyTries) as refusal:
+            lateness.hold_back(request, getattr(refusal, "wait", 0.0))
             form.add_error(None, refusal.message)
             status = 400 if isinstance(refusal, service.BadCredentials) else 429
     context = {"title": "Sign in", "form": form, "next": onwards, "left": "left" in request.GET}
@@ -102,6 +105,7 @@ def _open(request: HttpRequest, form: SignInForm, onwards: str) -> HttpResponse:
         password=form.cleaned_data["password"],
         carrier=service.Carrier.COOKIE,
     )
+    lateness.hold_back(request, signed_in.wait)
     store = request.session
     assert isinstance(store, SessionStore)  # noqa: S101 - settings.SESSION_ENGINE says so
     if store.operator is not None and store.row is not None:

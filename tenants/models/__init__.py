@@ -15,7 +15,16 @@ from tenants.models.base import (
 )
 from tenants.models.config import ConfigRevision
 from tenants.models.keeping import ConfigChange, Duty, RootSecret
-from tenants.models.people import Membership, ServiceToken, Session, SpentTicket, User, UserManager
+from tenants.models.people import (
+    Invitation,
+    Membership,
+    ServiceToken,
+    Session,
+    SignInTry,
+    SpentTicket,
+    User,
+    UserManager,
+)
 from tenants.models.settings import Setting
 from tenants.models.tenancy import Account, Project, Tenant
 
@@ -33,6 +42,7 @@ __all__ = [
     "ConfigRevision",
     "Duty",
     "Identified",
+    "Invitation",
     "Limited",
     "Membership",
     "Project",
@@ -40,6 +50,7 @@ __all__ = [
     "ServiceToken",
     "Session",
     "Setting",
+    "SignInTry",
     "SpentTicket",
     "Tenant",
     "User",

@@ -121,6 +121,52 @@ class ServiceToken(Identified):
         return f"{self.prefix}… {self.name}"
 
 
+class Invitation(Identified):
+    """Lets so many people into a tenant until some day, whoever has its secret; of that only the hash is here."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="invitations")
+    role = models.CharField(max_length=16, choices=Membership.Role, default=Membership.Role.MEMBER)
+    email = models.EmailField(blank=True, default="")
+    secret_hash = models.BinaryField(max_length=32, unique=True)
+    max_uses = models.PositiveIntegerField(default=1)
+    uses = models.PositiveIntegerField(default=0)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, default=None)
+    created_by_type = models.CharField(max_length=32)
+    created_by_id = models.CharField(max_length=64)
+    created_by_label = models.CharField(max_length=128)
+
+    class Meta:
+        constraints: ClassVar = [
+            CheckConstraint(condition=Q(role__in=["owner", "member"]), name="invitation_role"),
+            CheckConstraint(condition=Q(uses__lte=models.F("max_uses")), name="invitation_uses"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} of {self.tenant_id}"
+
+
+class SignInTry(models.Model):
+    """Somebody tried to sign in, a moment ago. Kept for a quarter of an hour (tenants/tries.py)."""
+
+    tried_at = models.DateTimeField()
+    door = models.CharField(max_length=16)
+    address = models.CharField(max_length=64, blank=True, default="")
+    name_digest = models.BinaryField(max_length=32)
+    #: Null while it is being looked at.
+    good = models.BooleanField(null=True, default=None)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["tried_at"], name="sign_in_try_by_time"),
+            models.Index(fields=["address", "tried_at"], name="sign_in_try_by_address"),
+            models.Index(fields=["name_digest"], name="sign_in_try_by_name"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.door} {self.tried_at}"
+
+
 class SpentTicket(Identified):
     """A form that was carried out. The console's forms carry a ticket each; one that stands here does nothing again."""
 

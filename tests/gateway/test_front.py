@@ -5,8 +5,9 @@ import json
 from typing import Any
 
 import pytest
+from django.http import HttpRequest
 
-from gateway import front
+from gateway import front, lateness
 from gateway.front import Front, Message, Receive, Send
 
 
@@ -131,3 +132,31 @@ async def test_a_request_that_is_called_off_gives_its_seat_back():
         asked.cancel()
         await turns()
         assert django.working == 0
+
+
+async def test_an_answer_that_is_late_on_purpose_holds_no_seat(monkeypatch):
+    waited: list[float] = []
+    come = asyncio.Event()
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+        await come.wait()
+
+    async def guessed_at(scope: Message, receive: Receive, send: Send) -> None:
+        request = HttpRequest()
+        setattr(request, "scope", scope)  # noqa: B010 - as Django's own for ASGI has it
+        lateness.hold_back(request, 2.0)
+        lateness.hold_back(request, 0.5)
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+
+    door = Front(guessed_at, seats=1)
+    monkeypatch.setattr(front, "pause", wait)
+    sign_ins = [asyncio.create_task(ask(door, "/v1/admin/auth/login")) for _ in range(20)]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert waited == [2.0] * 20
+    assert not any(task.done() for task in sign_ins)
+    assert (await ask(door))[0]["status"] == 401
+    come.set()
+    answers = await asyncio.gather(*sign_ins)
+    assert [answer[0]["status"] for answer in answers] == [401] * 20

@@ -13,7 +13,8 @@ from gateway.checks import Look, State, Watch, has_wal_reset_bug
 from tenants import audit_triggers, sealing
 from tenants.actor import system_actor
 from tenants.keyring import KEYRING
-from tenants.sign_in import create_operator, sign_in
+from tenants.operator_services import create_operator
+from tenants.sign_in import sign_in
 
 PASSWORD = "correct horse battery"
 

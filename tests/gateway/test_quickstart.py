@@ -29,8 +29,8 @@ from tenants.actor import system_actor
 from tenants.errors import Unavailable
 from tenants.keyring import KEYRING
 from tenants.models import AuditEvent, Tenant, User
+from tenants.operator_services import disable_operator
 from tenants.sealing import Secret
-from tenants.sign_in import disable_operator
 from tests.support import environment
 
 SECRET = "sk-from-the-environment-1"

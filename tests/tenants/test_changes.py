@@ -14,13 +14,24 @@ from keys.services import Issued
 from providers import model_services as models
 from providers import services as providers
 from providers.models import Model, Provider
-from tenants import audit, bus, changes, sign_in
+from tenants import (
+    audit,
+    bus,
+    changes,
+    invitation_services,
+    member_services,
+    operator_services,
+    service_tokens,
+    session_services,
+    sign_in,
+)
 from tenants import services as tenants
 from tenants.actor import Actor, system_actor
 from tenants.audit import Target
 from tenants.changes import change
 from tenants.errors import Conflict, Invalid, ServiceError
-from tenants.models import AuditEvent, ConfigChange, Session, Tenant, User
+from tenants.invitation_services import Invited
+from tenants.models import AuditEvent, ConfigChange, Membership, ServiceToken, Session, Tenant, User
 from tests.cast import PASSWORD
 from tests.support.contents import contents
 from tests.support.threads import at_once
@@ -38,10 +49,15 @@ class Stage:
     model: Model
     user: User
     session: Session
+    place: Membership
+    invited: Invited
+    token: ServiceToken
 
 
 @pytest.fixture
-def stage(tenant: Tenant, key: Issued, operator: User, staging: Actor) -> Stage:
+def stage(
+    tenant: Tenant, key: Issued, operator: User, owner: User, tenant_owner: User, staging: Actor
+) -> Stage:
     provider = providers.create_provider(
         actor=staging, name="main", kind="openai", api_key="sk-first-0123456789"
     )
@@ -52,7 +68,12 @@ def stage(tenant: Tenant, key: Issued, operator: User, staging: Actor) -> Stage:
         actor=staging, tenant_id=tenant.id, provider="openai", api_key="sk-own-0123456789"
     )
     session = sign_in.sign_in(actor=staging, username=operator.username, password=PASSWORD).session
-    return Stage(tenant, key, provider, model, operator, session)
+    place = member_services.create_member(
+        actor=staging, tenant_id=tenant.id, username="a member", password=PASSWORD
+    )
+    invited = invitation_services.invite(actor=staging, tenant_id=tenant.id)
+    token = service_tokens.issue_token(actor=staging, user=operator, name="nightly").token
+    return Stage(tenant, key, provider, model, operator, session, place, invited, token)
 
 
 #: Every function that changes something, as it succeeds on the stage.
@@ -96,7 +117,7 @@ MUTATIONS: dict[str, Callable[[Stage], object]] = {
         actor=HERE, model_id=it.model.id, context_window=4096
     ),
     "model.deleted": lambda it: models.delete_model(actor=HERE, model_id=it.model.id),
-    "operator.created": lambda it: sign_in.create_operator(
+    "operator.created": lambda it: operator_services.create_operator(
         actor=HERE, username="new", password=PASSWORD
     ),
     "operator.sign_in": lambda it: sign_in.sign_in(
@@ -106,14 +127,65 @@ MUTATIONS: dict[str, Callable[[Stage], object]] = {
     "operator.password_changed": lambda it: sign_in.change_password(
         actor=HERE, user=it.user, current=PASSWORD, new="another lamp, another window", keep=None
     ),
-    "operator.password_reset": lambda it: sign_in.reset_password(
+    "operator.password_reset": lambda it: operator_services.reset_password(
         actor=HERE, username=it.user.username, password="another lamp, another window"
     ),
-    "operator.disabled": lambda it: sign_in.disable_operator(actor=HERE, username=it.user.username),
+    "operator.updated": lambda it: operator_services.update_operator(
+        actor=HERE, operator_id=it.user.id, role="viewer"
+    ),
+    "operator.removed": lambda it: operator_services.remove_operator(
+        actor=HERE, operator_id=it.user.id
+    ),
+    "operator.signed_out": lambda it: operator_services.sign_out_everywhere(
+        actor=HERE, user_id=it.user.id
+    ),
+    "session.ended": lambda it: session_services.end_session(
+        actor=HERE, session_id=it.session.id, among=Session.objects.all()
+    ),
+    "service_token.issued": lambda it: service_tokens.issue_token(
+        actor=HERE, user=it.user, name="hourly"
+    ),
+    "service_token.revoked": lambda it: service_tokens.revoke_token(
+        actor=HERE, token_id=it.token.id, among=ServiceToken.objects.all()
+    ),
+    "member.created": lambda it: member_services.create_member(
+        actor=HERE, tenant_id=it.tenant.id, username="another", password=PASSWORD
+    ),
+    "member.added": lambda it: member_services.add_member(
+        actor=HERE, tenant_id=it.tenant.id, user=str(it.user.id)
+    ),
+    "member.updated": lambda it: member_services.update_member(
+        actor=HERE, tenant_id=it.tenant.id, member_id=it.place.id, role="owner"
+    ),
+    "member.removed": lambda it: member_services.remove_member(
+        actor=HERE, tenant_id=it.tenant.id, member_id=it.place.id
+    ),
+    "invitation.made": lambda it: invitation_services.invite(actor=HERE, tenant_id=it.tenant.id),
+    "invitation.revoked": lambda it: invitation_services.revoke_invitation(
+        actor=HERE, invitation_id=it.invited.invitation.id
+    ),
+    "invitation.accepted": lambda it: invitation_services.accept(
+        actor=HERE,
+        secret=it.invited.secret.reveal().decode(),
+        username="a guest",
+        password=PASSWORD,
+    ),
+    "operator.disabled": lambda it: operator_services.disable_operator(
+        actor=HERE, username=it.user.username
+    ),
 }
 
-#: No worker knows of sessions, so these move no epoch.
-QUIET = ("operator.sign_in", "operator.sign_out")
+#: No worker knows of sessions, members or service tokens, so these move no epoch.
+QUIET = {
+    *("operator.sign_in", "operator.sign_out", "operator.signed_out", "session.ended"),
+    *(name for name in MUTATIONS if name.partition(".")[0] in ("service_token", "member")),
+    *(name for name in MUTATIONS if name.startswith("invitation.")),
+}
+#: Who shows only then who they are, and is named from then on.
+NAMED = {
+    "operator.sign_in": ("operator", "the-operator"),
+    "invitation.accepted": ("member", "a guest"),
+}
 
 every_mutation = pytest.mark.parametrize("action", MUTATIONS)
 
@@ -129,7 +201,7 @@ def test_a_change_leaves_exactly_one_row(stage, action):
     (row,) = rows_since(before)
     assert (row.action, row.outcome, row.error_code) == (action, "ok", "")
     assert (row.actor_type, row.actor_label, row.method, row.source) == (
-        *(("operator", "the-operator") if action == "operator.sign_in" else ("system", "story")),
+        *NAMED.get(action, ("system", "story")),
         "none",
         "system",
     )
@@ -228,7 +300,7 @@ REFUSED: dict[str, tuple[Callable[[Stage], object], str]] = {
         "invalid_request",
     ),
     "a weak password": (
-        lambda it: sign_in.create_operator(actor=HERE, username="new", password="short"),
+        lambda it: operator_services.create_operator(actor=HERE, username="new", password="short"),
         "invalid_request",
     ),
     "a wrong password": (
@@ -251,7 +323,7 @@ REFUSED: dict[str, tuple[Callable[[Stage], object], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_refusal_leaves_one_refused_row_and_nothing_else(stage, case):
     attempt, code = REFUSED[case]
-    audit_tables = ("tenants_auditevent", "tenants_audithead")
+    audit_tables = ("tenants_auditevent", "tenants_audithead", "tenants_signintry")
     before, rows = contents(*audit_tables), AuditEvent.objects.count()
     with pytest.raises(ServiceError):
         attempt(stage)

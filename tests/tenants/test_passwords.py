@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth import hashers
 from django.db import connection
 
-from tenants import sign_in
+from tenants import operator_services, sign_in
 from tenants.actor import system_actor
 from tenants.models import User
 from tenants.sign_in import BadCredentials
@@ -48,9 +48,9 @@ def changed(user: User, password: str = NEW_PASSWORD) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_locked_while_a_password_is_hashed(hashing: Hashing) -> None:
-    user = sign_in.create_operator(actor=HERE, username="somebody", password=PASSWORD)
+    user = operator_services.create_operator(actor=HERE, username="somebody", password=PASSWORD)
     changed(user)
-    sign_in.reset_password(actor=HERE, username="somebody", password=PASSWORD)
+    operator_services.reset_password(actor=HERE, username="somebody", password=PASSWORD)
     assert hashing.times >= 4
     assert hashing.in_a_transaction == 0
     user.refresh_from_db()

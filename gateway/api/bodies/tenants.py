@@ -1,10 +1,9 @@
-"""Tenants with what they group by, operators and their sessions."""
+"""Tenants with what they group by."""
 
 from typing import Any
 
 from gateway.api.bodies.common import limits, moment, usd
-from tenants.models import Account, Project, Session, Tenant
-from tenants.sign_in import SignedIn, kind_of, memberships_of
+from tenants.models import Account, Project, Tenant
 from usage.balance_services import Standing
 
 
@@ -54,34 +53,4 @@ def account_body(account: Account, standing: Standing) -> dict[str, Any]:
         "is_active": account.is_active,
         "deleted_at": moment(account.deleted_at),
         "created_at": moment(account.created_at),
-    }
-
-
-def signed_in_body(signed_in: SignedIn) -> dict[str, Any]:
-    return {
-        "token": signed_in.token,
-        "token_type": "Bearer",
-        "expires_at": moment(signed_in.session.expires_at),
-        "username": signed_in.user.username,
-        "must_change_password": signed_in.user.must_change_password,
-    }
-
-
-def operator_body(session: Session) -> dict[str, Any]:
-    user = session.user
-    return {
-        "id": str(user.id),
-        "object": kind_of(user),
-        "username": user.username,
-        "email": user.email or None,
-        "role": user.role or None,
-        "is_active": user.is_active,
-        "must_change_password": user.must_change_password,
-        "last_login": moment(user.last_login),
-        "created_at": moment(user.created_at),
-        "memberships": [
-            {"tenant": str(tenant_id), "role": role}
-            for tenant_id, role in memberships_of(user).items()
-        ],
-        "session": {"id": str(session.id), "expires_at": moment(session.expires_at)},
     }

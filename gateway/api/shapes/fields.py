@@ -6,6 +6,7 @@ from gateway.openapi.schemas import (
     ID,
     TEXT,
     Schema,
+    answer,
     array,
     fitting,
     integer,
@@ -43,6 +44,13 @@ def amount(most_usd: int, *, is_positive: bool, example: str) -> Schema:
     }
 
 
+EMAIL: Final = shown(
+    maybe({**TEXT, "format": "email", "maxLength": validation.EMAIL_CHARACTERS}), "ada@acme.example"
+)
+#: By whom something was done.
+WHO: Final = answer(
+    type=shown(TEXT, "operator"), id=shown(TEXT, ID["examples"][0]), label=shown(TEXT, "ada")
+)
 #: US dollars in an answer; null: not known, or none.
 USD: Final = shown(told(TEXT, "US dollars as a decimal text."), "12.5")
 MAYBE_USD: Final = shown(told(maybe(TEXT), "US dollars as a decimal text, or null."), "12.5")

@@ -9,6 +9,7 @@ from gateway.api.shapes.fields import (
     NETWORKS,
     TEAM,
     USD,
+    WHO,
     named,
     optional_text,
     some_of,
@@ -82,9 +83,6 @@ REVOCATION: Final = SHAPES.add(
     request(reason=told(optional_text(), "For the audit log.")),
     reason="It was in a public repository.",
 )
-_WHO: Final = answer(
-    type=shown(TEXT, "operator"), id=shown(TEXT, ID["examples"][0]), label=shown(TEXT, "ada")
-)
 _KEY_TOLD: Final[dict[str, Schema]] = {
     "id": ID,
     "object": constant("key"),
@@ -105,9 +103,9 @@ _KEY_TOLD: Final[dict[str, Schema]] = {
     "log_content": shown(FLAG, False),
     "expires_at": MAYBE_MOMENT,
     "created_at": MOMENT,
-    "created_by": _WHO,
+    "created_by": WHO,
     "revoked_at": MAYBE_MOMENT,
-    "revoked_by": maybe(_WHO),
+    "revoked_by": maybe(WHO),
     "revoked_reason": MAYBE_TEXT,
     "last_used_at": MAYBE_MOMENT,
     "previous_secret_expires_at": told(

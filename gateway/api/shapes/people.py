@@ -4,6 +4,7 @@ from typing import Final
 
 from gateway.api.shapes.base import SHAPES
 from gateway.openapi.schemas import (
+    COUNT,
     FLAG,
     ID,
     MAYBE_MOMENT,
@@ -49,6 +50,16 @@ PASSWORD_CHANGE: Final = SHAPES.add(
     request(("current_password", "new_password"), current_password=_TYPED, new_password=_TYPED),
     current_password="a lamp in every window",
     new_password="a window in every house",
+)
+ACCEPTANCE: Final = SHAPES.add(
+    "Acceptance",
+    request(("token", "username", "password"), token=_TYPED, username=_TYPED, password=_TYPED),
+    token="QmVob2xkLCBhIHNlY3JldCB0aGF0IGlzIHNlZW4gb25jZQ",
+    username="ada",
+    password="a lamp in every window",
+)
+ENDED: Final = SHAPES.add(
+    "EndedSessions", answer(ended_sessions=told(COUNT, "How many there were."))
 )
 ME: Final = SHAPES.add(
     "Me",

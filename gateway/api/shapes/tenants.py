@@ -4,6 +4,7 @@ from typing import Final
 
 from gateway.api.shapes.base import SHAPES, listed
 from gateway.api.shapes.fields import (
+    EMAIL,
     MODEL_PATTERNS,
     MOST_USD,
     NETWORKS,
@@ -127,10 +128,7 @@ PROJECTS: Final = listed(PROJECT)
 
 _USER: Final[dict[str, Schema]] = {
     "username": shown(named(), "ada"),
-    "email": {
-        **maybe({**TEXT, "format": "email", "maxLength": account_services.EMAIL_CHARACTERS}),
-        "examples": ["ada@acme.example"],
-    },
+    "email": EMAIL,
     "organization": optional_text(128),
     "is_active": told(FLAG, "False: its keys answer 401, until it is true again."),
     **LIMITS_TAKEN,

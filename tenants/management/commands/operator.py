@@ -4,18 +4,18 @@ from typing import Any, Final
 
 from django.core.management.base import CommandParser
 
-from tenants import sign_in
+from tenants import operator_services
 from tenants.commands import (
     Actions,
     HouseCommand,
     Options,
     add_if_missing,
     add_limit,
-    generated_password,
     read_secret,
     shell_actor,
 )
 from tenants.models import User
+from tenants.passwords import generated_password
 
 ROLES: Final = {
     User.Role.OWNER: "everything, operators and the content of calls included",
@@ -62,7 +62,7 @@ class Command(HouseCommand):
             )
             return
         password, was_made = self._password(options)
-        user = sign_in.create_operator(
+        user = operator_services.create_operator(
             actor=shell_actor(),
             username=options["username"],
             password=password,
@@ -73,14 +73,14 @@ class Command(HouseCommand):
 
     def reset_password(self, options: Options) -> None:
         password, was_made = self._password(options)
-        user = sign_in.reset_password(
+        user = operator_services.reset_password(
             actor=shell_actor(), username=options["username"], password=password
         )
         said = f"The password of {user.username} is replaced; open sessions have ended."
         self._show(user, password if was_made else None, said, None)
 
     def disable(self, options: Options) -> None:
-        user = sign_in.disable_operator(actor=shell_actor(), username=options["username"])
+        user = operator_services.disable_operator(actor=shell_actor(), username=options["username"])
         self.answer(_row(user), f"Operator {user.username} is locked out.")
 
     def list(self, options: Options) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 import time_machine
 
-from tenants import sign_in
+from tenants import operator_services, tries
 from tenants.clock import SYSTEM
 from tenants.models import AuditEvent, Session, Tenant, User
 from tests.cast import PASSWORD, Api, Console
@@ -197,11 +197,13 @@ def test_a_session_ends_after_eight_hours_however_busy(console):
 def test_what_ends_an_operator_ends_their_open_pages(console, operator, owner, staging, how):
     match how:
         case "disabled":
-            sign_in.disable_operator(actor=staging, username=operator.username)
+            operator_services.disable_operator(actor=staging, username=operator.username)
         case "demoted":
             User.objects.filter(pk=operator.pk).update(role="")
         case "reset":
-            sign_in.reset_password(actor=staging, username=operator.username, password=NEW)
+            operator_services.reset_password(
+                actor=staging, username=operator.username, password=NEW
+            )
         case "ended":
             Session.objects.filter(user=operator).update(ended_at=SYSTEM.now())
     assert not is_open(console)
@@ -277,7 +279,7 @@ def test_who_must_change_the_password_may_also_leave(operator):
 
 
 def test_who_guesses_is_asked_to_wait(operator):
-    for _ in range(sign_in.WRONG_TRIES):
+    for _ in range(tries.WRONG_TRIES):
         wrong = {"username": operator.username, "password": "wrong"}
         assert Console().submit("sign-in/", wrong).status_code == 400
     browser = Console()
