@@ -16,7 +16,7 @@ from uuid import uuid4
 from django.db import DatabaseError, connection
 
 from tenants import duties, forgetting, patience
-from tenants.actor import Actor, system_actor
+from tenants.actor import system_actor
 from tenants.audit import Entry, Target
 from tenants.changes import note
 from tenants.chores import Chore, Sweep
@@ -50,31 +50,25 @@ def count(chores: Collection[Chore] = CHORES, now: datetime | None = None) -> Re
     return Report({chore.name: chore.count(now) for chore in chores})
 
 
-def run(
-    *,
-    actor: Actor,
-    chores: Collection[Chore] = CHORES,
-    sweep: Sweep | None = None,
-    now: datetime | None = None,
-) -> Report:
+def run(sweep: Sweep, chores: Collection[Chore] = CHORES, now: datetime | None = None) -> Report:
     """Deletes what is over. To do it twice changes nothing, and what was broken off is gone on with. A row of the audit log says
     what went of all that anybody could have looked up.
     """
-    sweep, now = sweep or Sweep(), now or SYSTEM.now()
+    now = now or SYSTEM.now()
     try:
         for chore in chores:
             sweep.do(chore, now)
     finally:
-        _note(actor, [chore for chore in chores if not chore.is_frequent], sweep)
+        _note([chore for chore in chores if not chore.is_frequent], sweep)
     return Report(dict(sweep.rows), sweep.longest, sweep.goes_on())
 
 
-def _note(actor: Actor, told: Collection[Chore], sweep: Sweep) -> None:
+def _note(told: Collection[Chore], sweep: Sweep) -> None:
     gone: dict[str, Any] = {
         chore.name: sweep.rows[chore.name] for chore in told if sweep.rows.get(chore.name)
     }
     if gone:
-        note(Entry(actor, "housekeeping.done", Target("house", "housekeeping"), details=gone))
+        note(Entry(sweep.actor, "housekeeping.done", Target("house", "housekeeping"), details=gone))
 
 
 # --- in a worker --------------------------------------------------------------------------------------------------------
@@ -138,11 +132,8 @@ class Housekeeper:
 
     def _do(self, name: str, chores: list[Chore]) -> None:
         turn = _Turn(name, self.holder, self._ends)
-        report = run(
-            actor=system_actor("housekeeping"),
-            chores=chores,
-            sweep=Sweep(turn.goes_on, rest=self._ends.wait),
-        )
+        sweep = Sweep(system_actor("housekeeping"), turn.goes_on, rest=self._ends.wait)
+        report = run(sweep, chores)
         self.rows += report.total
         if report.is_whole:
             duties.done(name, self.holder, SYSTEM.now())

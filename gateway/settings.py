@@ -257,6 +257,8 @@ TIMEOUTS_TOLD = {
     "body_idle": BODY_IDLE_SECONDS,
     "drain": DRAIN_SECONDS,
 }
+#: Where audit rows go when their time is over. Empty: housekeeping leaves them where they are.
+AUDIT_SEGMENTS = env.str("GATEHOUSE_AUDIT_SEGMENTS", default=str(VAR / "audit-segments"))
 #: Whether workers do the housekeeping. Off: cron does, by `manage.py housekeeping`.
 HOUSEKEEPING = env.bool("GATEHOUSE_HOUSEKEEPING", default=True)
 #: Variables that are set, and so lock the settings that they begin.

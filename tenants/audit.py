@@ -16,17 +16,21 @@ from uuid import UUID
 from django.db import OperationalError, connection
 from django.db.models import QuerySet
 
-from tenants import keyring, redaction, sealing
+from tenants import audit_marks, keyring, redaction, sealing
 from tenants.actor import Actor
+from tenants.audit_marks import Cut, Fault
 from tenants.clock import SYSTEM, to_unix_us
-from tenants.models import AuditEvent, AuditHead
+from tenants.models import AuditEvent, AuditHead, AuditPrune
 from tenants.sealing import Secret
 
 PLATFORM = "platform"
+#: The action of the row that tells what went into a file.
+PRUNED = "audit.pruned"
 GENESIS = bytes(32)
 _DETAIL_CHARACTERS = 256
 _DETAIL_MEMBERS = 64
 _PAGE = 2_000
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ def chain_key(*, certain: bool = False) -> Secret:
     return keyring.platform_key(keyring.AUDIT, "audit-chain", certain=certain)
 
 
-def _locked_head(scope: str) -> AuditHead:
+def locked_head(scope: str) -> AuditHead:
     """The end of the scope's chain, locked until commit: writers of one scope queue here."""
     AuditHead.objects.bulk_create(
         [AuditHead(scope=scope, seq=0, row_hash=GENESIS)], ignore_conflicts=True
@@ -133,7 +137,7 @@ def write(entry: Entry) -> AuditEvent:
     """Append the row to its scope's chain. Must run inside the transaction of what it tells."""
     if not connection.in_atomic_block:
         raise RuntimeError("An audit row is written inside the transaction of the change.")
-    head = _locked_head(entry.scope)
+    head = locked_head(entry.scope)
     # Under the lock: a backup that was just restored brings its own key, and one wrong row would break the chain for good.
     key = chain_key(certain=True)
     details = _redacted(entry.details)
@@ -183,8 +187,11 @@ class Finding:
 
 @dataclass(slots=True)
 class Verdict:
+    """`pruned`: rows that went into files before those that were read, by marks that are ours."""
+
     rows: int = 0
     scopes: int = 0
+    pruned: int = 0
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -198,15 +205,15 @@ def heads() -> dict[str, tuple[int, str]]:
 
 
 def verify(anchors: Anchors | None = None, scope: str | None = None) -> Verdict:
-    """Recompute every chain and compare its end with the heads table and with `anchors`.
+    """Recompute every chain, from where it was pruned, and compare its end with the heads table and with `anchors`.
 
     Somebody may have written anything into the tables, also what a column's type does not allow: that is a finding too.
     """
     key = chain_key()
     verdict = Verdict()
-    known = _known_scopes(verdict)
+    known, marked = (_scopes_in(rows, verdict) for rows in (AuditEvent, AuditPrune))
     stored_heads = _stored_heads(verdict)
-    scopes = sorted({*known, *stored_heads, *(anchors or {})})
+    scopes = sorted({*known, *stored_heads, *marked, *(anchors or {})})
     for name in scopes if scope is None else [scope]:
         verdict.scopes += 1
         expected = [stored_heads[name]] if name in stored_heads else []
@@ -219,12 +226,11 @@ def verify(anchors: Anchors | None = None, scope: str | None = None) -> Verdict:
     return verdict
 
 
-def _known_scopes(verdict: Verdict) -> set[str]:
-    """Every scope that has rows."""
+def _scopes_in(table: type[AuditEvent | AuditPrune], verdict: Verdict) -> set[str]:
+    """Every scope that has rows there."""
     try:
-        return {
-            str(scope) for scope in AuditEvent.objects.values_list("scope", flat=True).distinct()
-        }
+        scopes = table._default_manager.values_list("scope", flat=True).distinct()
+        return {str(scope) for scope in scopes}
     except OperationalError as fault:
         if not _is_misread(fault):
             raise
@@ -248,22 +254,66 @@ def _stored_heads(verdict: Verdict) -> dict[str, tuple[int, str]]:
 def _verify_scope(
     key: Secret, scope: str, expected: list[tuple[int, str]], verdict: Verdict
 ) -> None:
-    wanted: dict[int, set[str]] = {}
-    for noted_seq, noted_hash in expected:
-        wanted.setdefault(noted_seq, set()).add(noted_hash)
-    previous, seq = GENESIS, 0
+    """Somebody may prune the chain while it is read: then it is read once more."""
+    for _ in range(_ATTEMPTS):
+        before, found = audit_marks.number(scope), Verdict()
+        _verify_chain(key, scope, expected, found)
+        if not found.findings or audit_marks.number(scope) == before:
+            break
+    verdict.rows += found.rows
+    verdict.pruned += found.pruned
+    verdict.findings += found.findings
+
+
+def _verify_chain(
+    key: Secret, scope: str, expected: list[tuple[int, str]], verdict: Verdict
+) -> None:
+    cut = audit_marks.cut_of(scope, GENESIS)
+    if isinstance(cut, Fault):
+        verdict.findings.append(Finding("altered", scope, cut.seq, cut.sentence))
+        return
+    previous, seq, is_noted = cut.row_hash, cut.seq, cut.mark is None
+    verdict.pruned += cut.seq
+    wanted = _wanted(expected, cut)
+    if wanted.pop(cut.seq, {previous.hex()}) != {previous.hex()}:
+        gone = "The last row that was pruned is not the one that was noted as head."
+        verdict.findings.append(Finding("altered", scope, cut.seq, gone))
+        return
     for event in _rows(scope):
         seq += 1
         verdict.rows += 1
-        sentence = _fault(key, event, seq, previous)
+        sentence = fault_of(key, event, seq, previous)
         if sentence is None and event is not None:
             previous = bytes(event.row_hash)
+            is_noted = is_noted or _notes(event, cut)
             if wanted.pop(seq, set()) - {previous.hex()}:
                 sentence = "The row is not the one that was noted as head."
         if sentence is not None:
             verdict.findings.append(Finding("altered", scope, seq, sentence))
             return
+    if not is_noted:
+        silent = "No row of the chain tells of what was pruned."
+        verdict.findings.append(Finding("altered", scope, cut.seq, silent))
     _verify_end(scope, seq, max(wanted, default=0), verdict)
+
+
+def _wanted(expected: list[tuple[int, str]], cut: Cut) -> dict[int, set[str]]:
+    """What was noted of rows, by their number. What was pruned since is not there to be compared with: its file is."""
+    wanted: dict[int, set[str]] = {}
+    for noted_seq, noted_hash in expected:
+        if noted_seq >= max(cut.seq, 1):
+            wanted.setdefault(noted_seq, set()).add(noted_hash)
+    return wanted
+
+
+def _notes(event: AuditEvent, cut: Cut) -> bool:
+    """Whether this is the row that tells of the newest mark."""
+    mark = cut.mark
+    return (
+        mark is not None
+        and (event.seq, event.action) == (mark.noted_seq, PRUNED)
+        and event.target_id == str(mark.id)
+    )
 
 
 def _verify_end(scope: str, seq: int, noted: int, verdict: Verdict) -> None:
@@ -278,12 +328,12 @@ def _verify_end(scope: str, seq: int, noted: int, verdict: Verdict) -> None:
         verdict.findings.append(Finding("altered", scope, head + 1, sentence))
 
 
-def _fault(key: Secret, event: AuditEvent | None, seq: int, previous: bytes) -> str | None:
+def fault_of(key: Secret, event: AuditEvent | None, seq: int, previous: bytes) -> str | None:
     """What is wrong with a row, in a sentence. Everything in it may be of any type."""
     if event is None:
         return "It cannot be read."
     if event.seq != seq:
-        return f"Row {seq} is missing."
+        return _out_of_order(event.seq, seq)
     try:
         if bytes(event.prev_hash) != previous:
             return "It does not follow from the row before it."
@@ -294,6 +344,13 @@ def _fault(key: Secret, event: AuditEvent | None, seq: int, previous: bytes) -> 
     except _MISREAD:
         return "It cannot be read."
     return None
+
+
+def _out_of_order(found: object, expected: int) -> str:
+    """Rows come in order, so one that comes too early is of before the chain's beginning."""
+    if isinstance(found, int) and found < expected:
+        return "A row that was pruned is there again."
+    return f"Row {expected} is missing."
 
 
 #: What reading a column can raise when it holds something that we never wrote.

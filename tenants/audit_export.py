@@ -79,7 +79,11 @@ def events(chosen: QuerySet[AuditEvent]) -> Iterator[AuditEvent]:
 def lines(chosen: QuerySet[AuditEvent]) -> Iterator[str]:
     """Every row as one JSON line."""
     for event in events(chosen):
-        yield json.dumps(row_of(event), ensure_ascii=True, separators=(",", ":")) + "\n"
+        yield line_of(event)
+
+
+def line_of(event: AuditEvent) -> str:
+    return json.dumps(row_of(event), ensure_ascii=True, separators=(",", ":")) + "\n"
 
 
 def write_lines(

@@ -5,9 +5,13 @@ is on, which any connection may leave off. A later migration that rebuilds the t
 they are put back after every migrate, and `missing` lets readiness and `doctor` say when they are not there, or empty.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 _TABLE = "tenants_auditevent"
+_DELETION = "audit_no_delete"
 _REFUSAL = "The audit log is append-only."
 
 _SQLITE = {
@@ -63,6 +67,28 @@ def remove(connection: BaseDatabaseWrapper) -> None:
         for name in _expected(connection):
             on_table = "" if connection.vendor == "sqlite" else f" ON {_TABLE}"
             cursor.execute(f"DROP TRIGGER IF EXISTS {name}{on_table}")
+
+
+@contextmanager
+def deletion_allowed(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """For what is pruned (tenants/audit_prune.py), within one transaction: whatever ends it, the trigger is there afterwards, and
+    no other connection ever sees the table without. Raises RuntimeError outside of a transaction.
+    """
+    if not connection.in_atomic_block:
+        raise RuntimeError("The trigger is lifted inside the transaction of what is pruned.")
+    is_sqlite = connection.vendor == "sqlite"
+    alter = f"ALTER TABLE {_TABLE}"
+    lift = f"DROP TRIGGER {_DELETION}" if is_sqlite else f"{alter} DISABLE TRIGGER {_DELETION}"
+    put_back = (
+        _sqlite_statement(_DELETION) if is_sqlite else f"{alter} ENABLE ALWAYS TRIGGER {_DELETION}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(lift)
+        # No `finally`: what fails in here rolls back, and then the trigger was never lifted.
+        yield
+        cursor.execute(put_back)
+    if missing(connection):
+        raise RuntimeError("The triggers of the audit log are not what they should be.")
 
 
 def missing(connection: BaseDatabaseWrapper) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
+from tenants.actor import Actor
 from tenants.clock import SYSTEM
 
 #: Seconds that the transaction of a batch should take.
@@ -75,11 +76,16 @@ class Chore:
     def count(self, now: datetime) -> int:
         return sum(pile.rows.count() for pile in self.piles(now))
 
+    def do(self, sweep: "Sweep", now: datetime) -> None:
+        for pile in self.piles(now):
+            sweep.clear(self.name, pile)
+
 
 @dataclass(slots=True)
 class Sweep:
-    """`goes_on` is asked after each batch; `progress` hears of each how many rows it deleted."""
+    """On behalf of `actor`. `goes_on` is asked after each batch; `progress` hears of each how many rows it deleted."""
 
+    actor: Actor
     goes_on: Callable[[], bool] = lambda: True
     progress: Callable[[int], object] = lambda number: None
     rest: Callable[[float], object] = time.sleep
@@ -90,10 +96,9 @@ class Sweep:
     def do(self, chore: Chore, now: datetime) -> None:
         """What was begun and not finished is gone on with the next time."""
         self.rows.setdefault(chore.name, 0)
-        for pile in chore.piles(now):
-            self._clear(chore.name, pile)
+        chore.do(self, now)
 
-    def _clear(self, name: str, pile: Pile) -> None:
+    def clear(self, name: str, pile: Pile) -> None:
         number = pile.first
         while self.goes_on():
             began = SYSTEM.monotonic()
@@ -101,11 +106,15 @@ class Sweep:
             if deleted is None:
                 return
             took = SYSTEM.monotonic() - began
-            self.rows[name] += deleted
             self.longest = max(self.longest, took)
-            self.progress(deleted)
             number = _next(number, took)
-            self.rest(max(_SHORTEST_REST, _REST * took))
+            self.deleted(name, deleted, took)
+
+    def deleted(self, name: str, number: int, took: float) -> None:
+        """A batch is done, and it is others' turn."""
+        self.rows[name] += number
+        self.progress(number)
+        self.rest(max(_SHORTEST_REST, _REST * took))
 
 
 def _next(number: int, took: float) -> int:

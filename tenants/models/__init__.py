@@ -1,6 +1,6 @@
 """Who is here: tenants and what they group by, people and their roles; and what was decided (audit, configuration changes)."""
 
-from tenants.models.audit import AuditEvent, AuditHead
+from tenants.models.audit import AuditEvent, AuditHead, AuditPrune
 from tenants.models.base import (
     BUDGETS,
     MAX_BUDGET_NANO,
@@ -38,6 +38,7 @@ __all__ = [
     "Account",
     "AuditEvent",
     "AuditHead",
+    "AuditPrune",
     "ConfigChange",
     "ConfigRevision",
     "Duty",

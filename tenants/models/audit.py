@@ -1,10 +1,10 @@
-"""What was decided: the audit log's rows, and the end of each chain."""
+"""What was decided: the audit log's rows, the end of each chain, and what was taken off its beginning."""
 
 import uuid
 from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import CheckConstraint, Q, UniqueConstraint
+from django.db.models import CheckConstraint, F, Q, UniqueConstraint
 
 
 class AuditHead(models.Model):
@@ -92,3 +92,43 @@ class AuditEvent(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise TypeError("An audit event is not deleted.")
+
+
+class AuditPrune(models.Model):
+    """A segment of a chain that went into a file and out of the table: rows `from_seq` to `to_seq`, the last of which had
+    `head_hash`. The chain goes on from there.
+
+    `digest` is the file's SHA-256; `noted_seq` is the row of the chain itself that tells of it. Signed by `mac`, which covers the
+    mark before it as well, so that none can be made, changed or left out by whoever has not the key (tenants/audit_marks.py).
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    scope = models.CharField(max_length=64)
+    from_seq = models.BigIntegerField()
+    to_seq = models.BigIntegerField()
+    head_hash = models.BinaryField(max_length=32)
+    file = models.CharField(max_length=256)
+    digest = models.BinaryField(max_length=32)
+    noted_seq = models.BigIntegerField()
+    created_at = models.DateTimeField()
+    actor_type = models.CharField(max_length=32)
+    actor_id = models.CharField(max_length=64)
+    actor_label = models.CharField(max_length=128)
+    mac = models.BinaryField(max_length=32)
+
+    class Meta:
+        constraints: ClassVar = [
+            UniqueConstraint(fields=["scope", "from_seq"], name="audit_prune_from"),
+            UniqueConstraint(fields=["scope", "to_seq"], name="audit_prune_to"),
+            CheckConstraint(
+                condition=Q(from_seq__gte=1, to_seq__gte=F("from_seq"), noted_seq__gt=F("to_seq")),
+                name="audit_prune_order",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.from_seq} to {self.to_seq}"
+
+    @property
+    def rows(self) -> int:
+        return self.to_seq - self.from_seq + 1

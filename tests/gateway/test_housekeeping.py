@@ -56,6 +56,7 @@ def aged(rows: Any, days: float, column: str = "created_at") -> None:
 def keeping(db, settings):
     """Ninety days, whatever the environment of the tests says."""
     settings.SET_BY_ENVIRONMENT, settings.RETENTION_DAYS = frozenset(), 90
+    settings.AUDIT_RETENTION_DAYS = 0
 
 
 def told(manage, *arguments: str) -> dict[str, int]:
@@ -139,14 +140,14 @@ def test_null_keeps_the_log_for_ever(manage, api, history):
 
 def test_what_was_broken_off_is_gone_on_with(history):
     stops = iter([True, True, False])
-    sweep = Sweep(lambda: next(stops, False), rest=lambda seconds: None)
+    sweep = Sweep(ACTOR, lambda: next(stops, False), rest=lambda seconds: None)
     logs = [chore for chore in CHORES if chore.name == "logs"]
     pile = next(iter(logs[0].piles(SYSTEM.now())))
     assert pile.take(4) == 4
-    report = housekeeping.run(actor=ACTOR, chores=logs, sweep=sweep)
+    report = housekeeping.run(sweep, logs)
     assert report.is_whole is False
     assert report.rows == {"logs": 6}
-    assert housekeeping.run(actor=ACTOR, chores=logs).rows == {"logs": 0}
+    assert housekeeping.run(Sweep(ACTOR), logs).rows == {"logs": 0}
     assert Attempt.objects.count() == 30
     assert not RequestContent.objects.exists()
 
@@ -279,8 +280,27 @@ def test_balances_of_windows_long_past_go_and_nothing_that_is_held(manage, keepi
 
 def test_money_lines_sums_and_credits_are_no_chore():
     assert {chore.name for chore in CHORES} == {
-        *("logs", "bodies", "answers", "balances", "sessions", "tickets", "changes"),
+        *("logs", "bodies", "answers", "balances", "sessions", "tickets", "changes", "audit"),
     }
+
+
+def test_audit_rows_go_into_files_if_there_is_a_time_and_a_folder(
+    manage, keeping, api, tenant, settings, tmp_path, monkeypatch
+):
+    settings.AUDIT_SEGMENTS = str(tmp_path / "segments")
+    rows = AuditEvent.objects.count()
+    now = SYSTEM.now() + timedelta(days=31)
+    monkeypatch.setattr(SYSTEM, "now", lambda: now)
+    assert told(manage) == {"sessions": 1}
+    settings.AUDIT_RETENTION_DAYS = 30
+    settings.AUDIT_SEGMENTS = ""
+    assert told(manage) == {}
+    settings.AUDIT_SEGMENTS = str(tmp_path / "segments")
+    assert told(manage, "--dry-run") == {"audit": rows}
+    assert told(manage) == {"audit": rows}
+    assert sum(len(path.read_text().splitlines()) for path in tmp_path.rglob("*.jsonl")) == rows
+    assert audit.verify().findings == []
+    assert told(manage) == {}
 
 
 # --- beside others ----------------------------------------------------------------------------------------------------
@@ -295,7 +315,7 @@ def test_two_that_sweep_at_once_take_each_row_once(settings, monkeypatch):
     logs = [chore for chore in CHORES if chore.name == "logs"]
 
     def sweep() -> int:
-        return housekeeping.run(actor=ACTOR, chores=logs).rows["logs"]
+        return housekeeping.run(Sweep(ACTOR), logs).rows["logs"]
 
     assert sum(at_once(sweep, sweep, sweep)) == 600
     assert (RequestLog.objects.count(), Attempt.objects.count()) == (0, 0)
@@ -309,7 +329,7 @@ def test_a_key_is_issued_while_a_sweep_runs(settings, tenant):
     aged(RequestLog.objects.all(), 91)
 
     def sweep() -> int:
-        return housekeeping.run(actor=ACTOR).total
+        return housekeeping.run(Sweep(ACTOR)).total
 
     def others() -> int:
         for number in range(20):

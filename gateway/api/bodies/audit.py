@@ -45,6 +45,7 @@ def verdict_body(verdict: Verdict) -> dict[str, Any]:
         "ok": not verdict.findings,
         "rows": verdict.rows,
         "scopes": verdict.scopes,
+        "pruned": verdict.pruned,
         "findings": [
             {"kind": it.kind, "scope": it.scope, "seq": it.seq, "message": it.sentence}
             for it in verdict.findings

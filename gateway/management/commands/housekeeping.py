@@ -56,4 +56,4 @@ class Command(HouseCommand):
                 told = deleted
                 self.tell(f"{deleted} rows …")
 
-        return housekeeping.run(actor=shell_actor(), chores=chores, sweep=Sweep(progress=progress))
+        return housekeeping.run(Sweep(shell_actor(), progress=progress), chores)

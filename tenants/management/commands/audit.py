@@ -1,4 +1,5 @@
-"""`audit verify|export|heads`: whether the log is what was written, the log itself, and the ends of its chains.
+"""`audit verify|export|heads|prune`: whether the log is what was written, the log itself, the ends of its chains; and taking its
+oldest rows out of the database.
 
 `verify` exits 0 when everything fits, 1 when a row was altered (the first one is named), 2 when rows or whole chains are
 missing, 3 when the key is not available (wrong KEK, missing root secret), and will exit 4 for intents without an outcome;
@@ -7,17 +8,22 @@ this release writes no intents, so 4 does not occur. Bad usage exits 2 as everyw
 
 import os
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 
-from tenants import audit, audit_export, validation
-from tenants.audit import Entry, Target, Verdict
+from tenants import audit, audit_export, audit_marks, audit_prune, validation
+from tenants.audit import Entry, Finding, Target, Verdict
 from tenants.audit_export import Selection
+from tenants.audit_prune import Outcome
 from tenants.changes import note
+from tenants.clock import SYSTEM
 from tenants.commands import Actions, HouseCommand, Options, shell_actor
 from tenants.errors import Invalid
 from tenants.services import find_tenant
@@ -26,11 +32,12 @@ ALTERED: Final = 1
 TRUNCATED: Final = 2
 KEY_UNAVAILABLE: Final = 3
 _EXIT_CODES: Final = {"altered": ALTERED, "truncated": TRUNCATED}
+_MOST_DAYS: Final = 36_500
 _ANCHORS_BYTES: Final = 32 * 1024 * 1024
 
 
 class Command(HouseCommand):
-    help = "The audit log: verify, export, heads."
+    help = "The audit log: verify, export, heads, prune."
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = Actions(parser)
@@ -38,11 +45,31 @@ class Command(HouseCommand):
         verify.add_argument(
             "--anchors", metavar="FILE", help="Heads noted earlier by `audit heads`."
         )
+        verify.add_argument(
+            "--segments",
+            metavar="DIR",
+            help="Where pruned rows went: those files are read as well.",
+        )
         export = actions.add("export", self.export, "Write the log as JSON lines.")
         export.add_argument("--since", help="A time like 2026-01-31T12:00:00Z.")
         export.add_argument("--until", help="Up to, and without, that time.")
         export.add_argument("--output", metavar="FILE", help="A new file; else standard output.")
-        for scoped in (verify, export):
+        prune = actions.add(
+            "prune", self.prune, "Take old rows out of the database, into files that verify."
+        )
+        before = prune.add_mutually_exclusive_group(required=True)
+        before.add_argument("--before", metavar="TIME", help="Such as 2026-01-31T12:00:00Z.")
+        before.add_argument(
+            "--keep-days", metavar="N", type=_days, help="What is older than so many days goes."
+        )
+        prune.add_argument(
+            "--output",
+            metavar="DIR",
+            default=settings.AUDIT_SEGMENTS,
+            help="For the files (GATEHOUSE_AUDIT_SEGMENTS).",
+        )
+        prune.add_argument("--dry-run", action="store_true", help="Count, and change nothing.")
+        for scoped in (verify, export, prune):
             scoped.add_argument("--scope", help="`platform`, or a tenant's id or slug; else all.")
         actions.add("heads", self.heads, "Print the chains' ends, to be kept elsewhere.")
 
@@ -54,11 +81,18 @@ class Command(HouseCommand):
         scope = _scope(options["scope"])
         empty = audit_export.is_empty() and not anchors
         verdict = Verdict() if empty else audit.verify(anchors, scope)
+        if options["segments"]:
+            verdict.findings += [
+                Finding("altered", mark.scope, mark.from_seq, sentence)
+                for mark, sentence in audit_marks.wrong_files(Path(options["segments"]), scope)
+            ]
         self._conclude(verdict)
 
     def _conclude(self, verdict: Verdict) -> None:
         code = min((_EXIT_CODES[finding.kind] for finding in verdict.findings), default=0)
         lines = [f"{verdict.rows} rows in {verdict.scopes} chains."]
+        if verdict.pruned:
+            lines.append(f"{verdict.pruned} rows before them were pruned, by marks that are ours.")
         lines += [
             f"{found.kind}: {found.scope} at {found.seq}: {found.sentence}"
             for found in verdict.findings
@@ -72,6 +106,7 @@ class Command(HouseCommand):
                 "ok": code == 0,
                 "rows": verdict.rows,
                 "scopes": verdict.scopes,
+                "pruned": verdict.pruned,
                 "exit_code": code,
                 "findings": findings,
             },
@@ -96,6 +131,63 @@ class Command(HouseCommand):
         if options["output"]:
             self.answer({"rows": count, "output": options["output"]}, f"Wrote {count} rows.")
 
+    def prune(self, options: Options) -> None:
+        before = (
+            validation.moment("before", options["before"])
+            if options["before"]
+            else SYSTEM.now() - timedelta(days=options["keep_days"])
+        )
+        if before is None or not options["output"]:
+            raise Invalid.field("output", "must be given: where the rows are to go.")
+        scope = _scope(options["scope"])
+        if options["dry_run"]:
+            segments = audit_prune.old(before, scope)
+            rows = sum(each.rows for each in segments)
+            told = [
+                {"scope": each.scope, "from_seq": each.first, "to_seq": each.last}
+                for each in segments
+            ]
+            self.answer(
+                {"dry_run": True, "rows": rows, "segments": told},
+                *(f"{each.rows:>10}  {each.scope}" for each in segments),
+                f"{rows} rows would go.",
+            )
+            return
+        outcome = audit_prune.prune(
+            actor=shell_actor(),
+            before=before,
+            folder=Path(options["output"]).absolute(),
+            scope=scope,
+            progress=lambda mark: self._progress(mark.to_seq),
+        )
+        self._tell_outcome(outcome)
+
+    def _tell_outcome(self, outcome: Outcome) -> None:
+        told = [
+            {
+                "scope": mark.scope,
+                "from_seq": mark.from_seq,
+                "to_seq": mark.to_seq,
+                "file": mark.file,
+                "digest": bytes(mark.digest).hex(),
+            }
+            for mark in outcome.marks
+        ]
+        self.answer(
+            {
+                "dry_run": False,
+                "rows": outcome.rows,
+                "segments": told,
+                "refused": outcome.refused,
+            },
+            *(f"{mark.file}: rows {mark.from_seq} to {mark.to_seq}" for mark in outcome.marks),
+            f"{outcome.rows} rows went.",
+        )
+        if outcome.refused:
+            self.as_json = False  # the answer is out already
+            scope, sentence = next(iter(outcome.refused.items()))
+            raise self.error(f"{scope}: {sentence}", exit_code=ALTERED)
+
     def _progress(self, count: int) -> None:
         if sys.stderr.isatty():
             self.tell(f"{count} rows …")
@@ -110,6 +202,13 @@ def _scope(reference: str | None) -> str | None:
     if reference is None or reference == audit.PLATFORM or reference in audit.heads():
         return reference
     return audit.scope_of(find_tenant(reference).id)
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if not 1 <= days <= _MOST_DAYS:
+        raise ArgumentTypeError(f"must be between 1 and {_MOST_DAYS}")
+    return days
 
 
 def _read_anchors(path: str) -> audit.Anchors:

@@ -28,6 +28,7 @@ def test_chains_that_hold_are_said_to(reading, story):
         "ok": True,
         "rows": AuditEvent.objects.count(),
         "scopes": 3,
+        "pruned": 0,
         "findings": [],
     }
 
