@@ -13,6 +13,7 @@ from django.urls import URLPattern, URLResolver, include, path, re_path, reverse
 from gateway.console_views import (
     audit,
     holds,
+    keeping,
     keys,
     ledger,
     overview,
@@ -36,7 +37,7 @@ NAVIGATION: Final[Sequence[tuple[str, Sequence[str]]]] = (
     ("Observe", ("index", "requests", "ledger", "holds")),
     ("Access", ("tenants", "projects", "keys", "accounts")),
     ("Routing", ("providers", "models")),
-    ("Govern", ("audit",)),
+    ("Govern", ("audit", "housekeeping")),
 )
 
 
@@ -164,9 +165,17 @@ PAGES: Final[Sequence[Page]] = (
     ),
     Page("ledger", "ledger/", ledger.ledger_page, "Ledger"),
     Page("holds", "holds/", holds.holds_page, "Holds"),
+    Page(
+        "housekeeping",
+        "housekeeping/",
+        keeping.housekeeping_page,
+        "Housekeeping",
+        roles.OWNERS,
+    ),
     Page("audit", "audit/", audit.audit_page, "Audit log", roles.AUDITORS),
     Page("audit-verify", "audit/verify/", audit.verify_page, allowed=roles.AUDITORS),
     Page("audit-export", "audit/export/", audit.export, allowed=roles.AUDITORS),
+    Page("audit-prune", "audit/prune/", keeping.prune_page, allowed=roles.OWNERS),
     Page("audit-detail", "audit/<uuid:event_id>/", audit.event_page, allowed=roles.AUDITORS),
 )
 

@@ -16,9 +16,9 @@ from uuid import uuid4
 from django.db import DatabaseError, connection
 
 from tenants import duties, forgetting, patience
-from tenants.actor import system_actor
+from tenants.actor import Actor, system_actor
 from tenants.audit import Entry, Target
-from tenants.changes import note
+from tenants.changes import change, note
 from tenants.chores import Chore, Sweep
 from tenants.clock import SYSTEM
 from usage import forgetting as forgetting_calls
@@ -61,6 +61,12 @@ def run(sweep: Sweep, chores: Collection[Chore] = CHORES, now: datetime | None =
     finally:
         _note([chore for chore in chores if not chore.is_frequent], sweep)
     return Report(dict(sweep.rows), sweep.longest, sweep.goes_on())
+
+
+def ask(*, actor: Actor) -> None:
+    """Have a worker do it at its next look, instead of waiting for the day to be over."""
+    with change(actor, "housekeeping.asked", Target("house", "housekeeping")):
+        duties.ask(DAILY)
 
 
 def _note(told: Collection[Chore], sweep: Sweep) -> None:

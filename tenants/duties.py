@@ -41,5 +41,10 @@ def note_done(name: str, now: datetime) -> None:
     Duty.objects.update_or_create(name=name, defaults={"done_at": now})
 
 
+def ask(name: str) -> None:
+    """It is due at once."""
+    Duty.objects.filter(name=name).update(done_at=None)
+
+
 def done_at(name: str) -> datetime | None:
     return Duty.objects.filter(name=name).values_list("done_at", flat=True).first()

@@ -22,11 +22,11 @@ from gateway.api.paging import Slice
 from gateway.api.shapes.audit import SOURCES
 from gateway.console_views import lists
 from gateway.console_views.lists import Asked, Filter
-from tenants import audit, audit_export
+from tenants import audit, audit_export, roles
 from tenants.audit import PLATFORM, Entry, Finding, Target
 from tenants.changes import note
 from tenants.console_parts import Crumb
-from tenants.errands import actor_of
+from tenants.errands import actor_of, role_of
 from tenants.errors import Invalid
 from tenants.models import AuditEvent, Tenant
 
@@ -78,6 +78,7 @@ def audit_page(request: HttpRequest) -> HttpResponse:
     context = {
         "title": "Audit log",
         "rows": _shown(found.rows),
+        "may_prune": role_of(request) in roles.OWNERS,
         "export_url": f"{reverse('console:audit-export')}{asked.url_with()}",
         **lists.context(asked, bar, found.next_cursor),
     }

@@ -56,7 +56,7 @@ def write(db: None, clock: Clock) -> Write:
     """Rows of one chain, an hour apart."""
 
     def some(number: int, scope: str = SCOPE) -> list[AuditEvent]:
-        rows = []
+        rows: list[AuditEvent] = []
         for _ in range(number):
             clock.moment += timedelta(hours=1)
             entry = Entry(ACTOR, "tenant.updated", Target("tenant", str(uuid4())), scope)

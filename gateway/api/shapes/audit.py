@@ -65,8 +65,9 @@ VERDICT: Final = SHAPES.add(
     answer(
         object=constant("audit_verdict"),
         ok=FLAG,
-        rows=COUNT,
+        rows=told(COUNT, "Rows that were read."),
         scopes=COUNT,
+        pruned=told(COUNT, "Rows before them that went into files, by marks that are ours."),
         findings=told(
             shown(array(answer(kind=TEXT, scope=TEXT, seq=COUNT, message=TEXT)), []),
             "What does not hold.",

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tenants", "0007_duties"),
+        ("tenants", "0008_config_revisions"),
     ]
 
     operations = [
