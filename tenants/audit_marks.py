@@ -39,8 +39,8 @@ class Fault:
     sentence: str
 
 
-def key() -> Secret:
-    return keyring.platform_key(keyring.AUDIT, "audit-prune")
+def key(*, certain: bool = False) -> Secret:
+    return keyring.platform_key(keyring.AUDIT, "audit-prune", certain=certain)
 
 
 def sign(key: Secret, mark: AuditPrune, before: AuditPrune | None) -> bytes:

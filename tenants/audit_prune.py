@@ -187,7 +187,7 @@ def _take_out(segment: Segment, mark: AuditPrune) -> None:
     if first != segment.first or not is_same or segment.events().count() != segment.rows:
         raise Conflict("Somebody else pruned this chain meanwhile. Nothing was done.")
     mark.noted_seq = head.seq + 1
-    mark.mac = audit_marks.sign(audit_marks.key(), mark, before)
+    mark.mac = audit_marks.sign(audit_marks.key(certain=True), mark, before)
     mark.save(force_insert=True)
     logger.info("The trigger against deletion of audit rows is lifted for one transaction.")
     with audit_triggers.deletion_allowed(connection):
@@ -239,7 +239,7 @@ def _written(segment: Segment, folder: Path) -> tuple[Path, bytes, bytes]:
 
 def _write(segment: Segment, write: Callable[[bytes], object]) -> tuple[bytes, bytes]:
     """Each row is verified once more as it is written: it is what the mark will be signed for."""
-    before, key = audit_marks.newest(segment.scope), audit.chain_key()
+    before, key = audit_marks.newest(segment.scope), audit.chain_key(certain=True)
     digest, seq = hashlib.sha256(), segment.first - 1
     previous = audit.GENESIS if before is None else bytes(before.head_hash)
     for event in segment.events().order_by("seq").iterator(_READ_AT_ONCE):

@@ -258,6 +258,7 @@ TABLES: Final = (
     Table(usage.Rollup, Part.BOOKS, tenant="tenant_id", of_tenant=_copied),
     Table(tenants.AuditHead, Part.AUDIT),
     Table(tenants.AuditEvent, Part.AUDIT),
+    Table(tenants.AuditPrune, Part.AUDIT),
     Table(usage.LedgerEntry, Part.LOGS, tenant="tenant_id"),
     Table(usage.Attempt, Part.LOGS),
     Table(usage.RequestLog, Part.LOGS, tenant="tenant_id"),
