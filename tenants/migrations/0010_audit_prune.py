@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tenants", "0008_config_revisions"),
+        ("tenants", "0009_people"),
     ]
 
     operations = [
