@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from gateway.proofs.doors import Attempt, Name, Request
 
@@ -17,7 +18,7 @@ _FRESH: Final = re.compile(
 )
 _MOST_FAULTS: Final = 200
 #: Rows of these are told apart: what was refused is written down, and that is no harm done.
-AUDIT_TABLE: Final = "tenants_auditevent"
+AUDIT_TABLES: Final = "tenants_audit"
 _REFUSED: Final = "refused"
 
 
@@ -146,22 +147,29 @@ def _told(answer: Answer, attempt: Attempt, whose: str) -> tuple[bytes, str, str
 
 
 def belongings(read: Read, tables: Iterable[str], side: Side) -> dict[str, str]:
-    """A digest for each table of the rows in which an id of that side stands; refusals in the audit log aside."""
+    """A digest for each table of the rows in which an id of that side stands; refusals in the audit log aside.
+
+    An id that somebody sent as the name of a model stands in their own rows as they wrote it, with hyphens, and is none.
+    """
     return {table: _digest(read(f"SELECT * FROM {table}"), table, side) for table in tables}  # noqa: S608 - our own names
 
 
 def _digest(rows: Rows, table: str, side: Side) -> str:
+    # The audit log names everything in text.
+    named = {str(UUID(it)) for it in side.ids} if table.startswith(AUDIT_TABLES) else set()
     plain = [[_plain(cell) for cell in row] for row in rows]
     theirs = [
         repr(row)
         for row in plain
-        if not side.ids.isdisjoint(row) and not (table == AUDIT_TABLE and _REFUSED in row)
+        if not (side.ids | named).isdisjoint(row) and not (named and _REFUSED in row)
     ]
     return hashlib.sha256("\n".join(sorted(theirs)).encode()).hexdigest()
 
 
 def _plain(cell: Any) -> str:
-    """As text, ids without hyphens: each database writes them in its own way."""
+    """As text; ids as 32 digits, in which form SQLite keeps them."""
+    if isinstance(cell, UUID):
+        return cell.hex
     if isinstance(cell, bytes | bytearray | memoryview):
         return bytes(cell).hex()
-    return str(cell).replace("-", "")
+    return str(cell)
