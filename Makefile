@@ -25,7 +25,7 @@ THROW_AWAY := GATEHOUSE_VAR=$(VENV)/check-var DATABASE_URL=sqlite:///$(abspath $
 	GATEHOUSE_KEK=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(32))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check format lock price-table bench bench-peers pictures chaos-kill chaos-disconnects chaos-redis clean
+.PHONY: help setup setup-dev run test check format lock price-table bench bench-peers pictures chaos-kill chaos-disconnects chaos-redis fuzz-keys clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ chaos-disconnects: setup-dev ## 5,000 callers hang up anywhere in an answer: all
 
 chaos-redis: setup-dev ## Redis frozen, killed, slow, reset, emptied: a shared limit holds, and no call fails because of it
 	@$(BIN)/python -m tests.chaos.redis_faults
+
+fuzz-keys: setup-dev ## the life of keys at random beside a model, 300 stories of 50 steps (STORIES=2000 for long)
+	@KEY_LIFE_EXAMPLES=$(or $(STORIES),300) KEY_LIFE_STEPS=50 $(BIN)/python -m pytest -q -s -p no:cacheprovider tests/keys/test_life_machine.py
 
 clean: ## remove .venv, .venv-peers and caches (var/ with your data stays)
 	@rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -7,11 +7,14 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.api.paging import Cursor
+from gateway.proofs.doors import doors
 from keys.services import issue_key
 from providers.models import Credential, Model, Price, Provider, Target
-from tenants.models import Tenant
+from tenants.models import Project, Tenant
 from tests.gateway.api.calls import log_row
 from usage.models import RequestLog
 
@@ -104,6 +107,66 @@ def test_what_is_removed_meanwhile_takes_nothing_else_along(reading, plenty):
     Model.objects.filter(name=first["data"][-1]["id"]).delete()
     rest = reading.get(f"models?limit=200&cursor={first['next_cursor']}").json()["data"]
     assert len(first["data"]) + len(rest) == 9
+
+
+WHAT_HAPPENS = st.lists(
+    st.tuples(st.sampled_from(["add", "add older", "remove"]), st.integers(0, 30)), max_size=4
+)
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(
+    moments=st.lists(st.integers(0, 3), min_size=1, max_size=12),
+    limit=st.integers(1, 5),
+    between=st.lists(WHAT_HAPPENS, max_size=6),
+)
+def test_whatever_is_added_and_removed_meanwhile_what_stays_is_shown_once(
+    reading, tenant, moments, limit, between
+):
+    """Rows of one moment among them, as rows of one transaction are."""
+    Project.objects.all().delete()
+    begun = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    added = itertools.count()
+
+    def add(at: int) -> None:
+        row = Project.objects.create(tenant=tenant, name=f"p{next(added)}")
+        Project.objects.filter(pk=row.pk).update(created_at=begun + timedelta(microseconds=at))
+
+    for at in moments:
+        add(at)
+    there = {str(pk) for pk in Project.objects.values_list("pk", flat=True)}
+    steps = iter(between)
+
+    def meanwhile() -> None:
+        for what, number in next(steps, []):
+            if what == "remove":
+                rows = Project.objects.order_by("pk")
+                if rows:
+                    rows[number % len(rows)].delete()
+            else:
+                add(number if what == "add" else -number)
+
+    shown = [row["id"] for row in _walk(reading, "projects", limit, between=meanwhile)]
+    assert len(shown) == len(set(shown))
+    stayed = there & {str(pk) for pk in Project.objects.values_list("pk", flat=True)}
+    assert stayed <= set(shown)
+
+
+def test_every_list_of_the_admin_api_costs_at_most_six_queries_a_page(reading, plenty):
+    """All that the URLconf has: whatever answers a list to a GET is one."""
+    seen = {}
+    for door in doors("v1/admin/"):
+        if set(door.parts) - {"tenant_id"}:
+            continue
+        path = door.path([str(plenty.id)] * len(door.parts)).removeprefix("/v1/admin/")
+        with CaptureQueriesContext(connection) as queries:
+            answer = reading.get(path)
+        is_json = answer.status_code == 200 and answer.headers["content-type"] == "application/json"
+        if is_json and answer.json().get("object") == "list":
+            seen[door.route] = _counted(queries)
+    known = {f"v1/admin/{path.replace('{tenant}', '{tenant_id}')}" for path in LISTS}
+    assert known | {"v1/admin/projects", "v1/admin/users", "v1/admin/holds"} <= set(seen)
+    assert {route: count for route, count in seen.items() if count > 6} == {}
 
 
 @pytest.mark.parametrize("path", LISTS)
