@@ -41,6 +41,74 @@ async def ask(door: Front, path: str = "/v1/admin/keys") -> list[Message]:
     return sent
 
 
+async def in_pieces(door: Front, path: str, size: int, *, gate: asyncio.Event | None = None) -> Any:
+    """The answer's first message to a body of so many bytes, in pieces of 256 KiB; the last comes when the gate is open."""
+    sent: list[Message] = []
+    left = size
+
+    async def receive() -> Message:
+        nonlocal left
+        piece = min(left, 256 * 1024)
+        left -= piece
+        if not left and gate is not None:
+            await gate.wait()
+        return {"type": "http.request", "body": bytes(piece), "more_body": left > 0}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await door.serve({"type": "http", "method": "POST", "path": path}, receive, send)
+    return sent[0]
+
+
+class Measuring:
+    """An application that tells how much of a body it was given."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        size = 0
+        while True:
+            message = await receive()
+            size += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                break
+        self.sizes.append(size)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+async def test_only_a_backup_may_be_large_and_only_up_to_its_limit(settings: Any):
+    settings.MAX_IMPORT = 4 * 1024 * 1024
+    django = Measuring()
+    door = Front(django, seats=2)
+    large = 3 * 1024 * 1024
+    assert (await in_pieces(door, front.IMPORT, large))["status"] == 200
+    assert django.sizes == [large]
+    assert (await in_pieces(door, "/v1/admin/keys", large))["status"] == 413
+    assert (await in_pieces(door, front.IMPORT, settings.MAX_IMPORT + 1))["status"] == 413
+    assert django.sizes == [large]
+
+
+async def test_a_worker_reads_one_large_body_at_a_time(settings: Any):
+    settings.MAX_IMPORT = 4 * 1024 * 1024
+    django = Measuring()
+    door = Front(django, seats=3)
+    gate = asyncio.Event()
+    large = 2 * 1024 * 1024
+    first = asyncio.create_task(in_pieces(door, front.IMPORT, large, gate=gate))
+    await turns()
+    second = asyncio.create_task(in_pieces(door, front.IMPORT, large))
+    await turns()
+    await turns()
+    assert django.sizes == []
+    assert (await in_pieces(door, front.IMPORT, 1000))["status"] == 200
+    assert not second.done()
+    gate.set()
+    assert [answer["status"] for answer in await asyncio.gather(first, second)] == [200, 200]
+    assert django.sizes == [1000, large, large]
+
+
 async def turns() -> None:
     for _ in range(5):
         await asyncio.sleep(0)

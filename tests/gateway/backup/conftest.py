@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.gateway.door import PROMPT, Door, Key, Tenant, eventually, opened
+from tests.gateway.door import PRICE, PROMPT, Door, Key, Tenant, eventually, opened
 from tests.support import environment, services
 from tests.support.server import Server, Yard
 
@@ -69,6 +69,11 @@ def backed(yard: Yard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bac
             "api_key": "sk-of-its-own",
         }
         door.change("PUT", f"tenants/{tenant.id}/provider-config", own)
+        providers = door.admin.call("GET", "providers")["data"]
+        [provider] = [each["id"] for each in providers if each["tenant"] == tenant.id]
+        target = {"provider": provider, "upstream_model": "ok"}
+        model = {"id": "of-its-own", **place, "targets": [target], "prices": [PRICE]}
+        door.change("POST", "models", model)
         prompt = f"prompt {secrets.token_hex(16)}"
         for stream in (False, True):
             body = {"messages": [{**PROMPT[0], "content": prompt}], "stream": stream}

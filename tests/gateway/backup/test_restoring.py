@@ -102,13 +102,27 @@ def chat(server: Server, key: Key, body: dict) -> httpx.Response:
 def test_a_server_that_was_waiting_empty_begins_anew_with_what_was_restored(
     backed: Backed, empty: Empty
 ):
-    server = empty()
+    """Over HTTP: nobody can sign in to an empty house, but the admin key opens it."""
+    admin_key = secrets.token_urlsafe(48)
+    server = empty(GATEHOUSE_ADMIN_TOKEN=admin_key)
     server.start(workers=2)
     try:
         body = {"model": "oracle/ok", "messages": PROMPT}
         assert chat(server, backed.key, body).status_code == 401
         before = set(server.worker_pids())
-        assert imported(server, backed)["possible"]
+        door = f"{server.url}/v1/admin/backup/import"
+        headers = {"x-admin-key": admin_key, "content-type": "application/jsonl"}
+        raw = backed.file.read_bytes()
+        for preview in ("true", "false"):
+            answer = httpx.post(
+                f"{door}?preview={preview}",
+                content=raw,
+                headers=headers,
+                trust_env=False,
+                timeout=60.0,
+            )
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["possible"]
         eventually(lambda: not before & set(server.worker_pids()), 30.0)
         server.wait_ready()
         assert chat(server, backed.key, body).status_code == 200
