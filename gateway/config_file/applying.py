@@ -29,6 +29,8 @@ from tenants.sealing import Secret
 KIND: Final = "config"
 #: Revisions that can still be taken back. Of older ones no sealed credential is kept.
 UNDOABLE: Final = 20
+#: Revisions of which is kept what they said.
+_KEPT: Final = 500
 _AUDITED_STEPS: Final = 64
 
 #: A key that was made: (tenant, name, credential).
@@ -158,7 +160,8 @@ class _Doer:
             faults = Faults(self._wish.document)
             faults.of_fields(step.entry.path if step.entry else "", fault)
             faults.raise_if_any()
-        after = undoing.rows_of(step.handler, step.row.id)
+        # What was made goes as a whole, whatever became of it by then.
+        after = undoing.rows_of(step.handler, step.row.id) if before else {}
         owner = step.row.id if isinstance(step.row, Tenant) else getattr(tenant, "id", None)
         self.undo.append(undoing.kept(step, before, after, owner))
 
@@ -203,7 +206,9 @@ def _record(wish: Wish, plan: Plan, actor: Actor, undo: list[Undo]) -> ConfigRev
         actor_label=actor.label[:128],
         applied_at=SYSTEM.now(),
     )
-    ConfigRevision.objects.filter(number__lte=revision.number - UNDOABLE).update(undo=None)
+    old = ConfigRevision.objects.filter(number__lte=revision.number - UNDOABLE)
+    old.filter(undo__isnull=False).update(undo=None)
+    ConfigRevision.objects.filter(number__lte=revision.number - _KEPT).delete()
     return revision
 
 

@@ -1,7 +1,7 @@
 """What would have to be done so that everything a file names is as it says. Nothing is changed here."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -128,6 +128,9 @@ class _Looker:
         self._owned: Owned = revision.owned if revision else []
         self._faults = Faults(wish.document)
         self._plan = Plan(revision.number if revision else 0, handlers=handlers())
+        self._named: dict[tuple[str, str | None], set[str]] = {}
+        for entry in wish.entries:
+            self._named.setdefault((entry.sort.kind, entry.tenant), set()).add(entry.name)
         self._rows: dict[tuple[str, str | None], Sequence[Any]] = {}
         self._tenants = {tenant.slug: tenant for tenant in self._plan.handlers["tenant"].rows(None)}
         self._secrets: set[Secret] = set()
@@ -145,8 +148,12 @@ class _Looker:
         if place not in self._rows:
             tenant: Tenant | None = self._tenants.get(slug) if slug else None
             is_new = slug is not None and tenant is None
-            self._rows[place] = [] if is_new else handler.rows(tenant)
+            names = self._names(*place)
+            self._rows[place] = [] if is_new else handler.rows(tenant, names)
         return self._rows[place]
+
+    def _names(self, kind: str, slug: str | None) -> Collection[str]:
+        return self._named.get((kind, slug), ())
 
     def _look_at(self, entry: Entry) -> None:
         handler = self._plan.handlers[entry.sort.kind]

@@ -5,7 +5,7 @@ file says and what is there can be compared.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
@@ -30,8 +30,8 @@ class Handler(ABC):
     fixed: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def rows(self, tenant: Tenant | None) -> Sequence[Any]:
-        """All of a tenant, or all that are shared."""
+    def rows(self, tenant: Tenant | None, names: Collection[str] | None = None) -> Sequence[Any]:
+        """All of a tenant, or all that are shared; of what there may be many of only those of `names`."""
 
     @abstractmethod
     def create(self, actor: Actor, tenant: Tenant | None, entry: Entry) -> Any: ...
@@ -101,8 +101,10 @@ class TenantHandler(Handler):
     model = Tenant
     touches = tenants.KIND
 
-    def rows(self, tenant: Tenant | None) -> Sequence[Any]:
-        return list(Tenant.objects.all())
+    def rows(self, tenant: Tenant | None, names: Collection[str] | None = None) -> Sequence[Any]:
+        return list(
+            Tenant.objects.all() if names is None else Tenant.objects.filter(slug__in=names)
+        )
 
     def create(self, actor: Actor, tenant: Tenant | None, entry: Entry) -> Any:
         return tenants.create_tenant(actor=actor, **{"name": None, **entry.given})
@@ -120,7 +122,7 @@ class ProjectHandler(Handler):
     model = Project
     touches = project_services.KIND
 
-    def rows(self, tenant: Tenant | None) -> Sequence[Any]:
+    def rows(self, tenant: Tenant | None, names: Collection[str] | None = None) -> Sequence[Any]:
         return list(Project.objects.filter(tenant=tenant))
 
     def create(self, actor: Actor, tenant: Tenant | None, entry: Entry) -> Any:
@@ -138,7 +140,7 @@ class AccountHandler(Handler):
     model = Account
     touches = account_services.KIND
 
-    def rows(self, tenant: Tenant | None) -> Sequence[Any]:
+    def rows(self, tenant: Tenant | None, names: Collection[str] | None = None) -> Sequence[Any]:
         return list(Account.objects.filter(tenant=tenant, deleted_at=None))
 
     def create(self, actor: Actor, tenant: Tenant | None, entry: Entry) -> Any:

@@ -1,7 +1,7 @@
 """Keys, as a configuration file sees them: given with their secret or made here, owned by the file from then on."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from gateway.config_file import shape
@@ -30,8 +30,10 @@ class KeyHandler(Handler):
         #: Keys that were made here, with the one sight of their credentials: (tenant, name, credential).
         self.made: list[tuple[str, str, Secret]] = []
 
-    def rows(self, tenant: Tenant | None) -> Sequence[Any]:
+    def rows(self, tenant: Tenant | None, names: Collection[str] | None = None) -> Sequence[Any]:
         found = APIKey.objects.filter(tenant=tenant).order_by("created_at", "id")
+        if names is not None:
+            found = found.filter(name__in=names)
         return list(found.select_related("project", "account").prefetch_related("secrets"))
 
     def find(self, rows: Sequence[Any], entry: Entry) -> Any | None:

@@ -1,6 +1,6 @@
 """Providers, a tenant's own provider, and models with their targets and prices, as a configuration file sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -27,7 +27,7 @@ class ProviderHandler(Handler):
     touches = providers.KIND
     fixed = frozenset({"kind"})
 
-    def rows(self, tenant: Tenant | None) -> Sequence[Any]:
+    def rows(self, tenant: Tenant | None, names: Collection[str] | None = None) -> Sequence[Any]:
         return list(Provider.objects.filter(tenant=tenant, is_tenant_default=False))
 
     def parts(self, row: Any) -> list[Any]:
@@ -69,7 +69,7 @@ class OwnProviderHandler(Handler):
     def parts(self, row: Any) -> list[Any]:
         return list(row.credentials.all())
 
-    def rows(self, tenant: Tenant | None) -> Sequence[Any]:
+    def rows(self, tenant: Tenant | None, names: Collection[str] | None = None) -> Sequence[Any]:
         return list(Provider.objects.filter(tenant=tenant, is_tenant_default=True))
 
     def find(self, rows: Sequence[Any], entry: Entry) -> Any | None:
@@ -126,7 +126,7 @@ class ModelHandler(Handler):
     def parts(self, row: Any) -> list[Any]:
         return [*row.targets.all(), *row.prices.all(), *_grants(row)]
 
-    def rows(self, tenant: Tenant | None) -> Sequence[Any]:
+    def rows(self, tenant: Tenant | None, names: Collection[str] | None = None) -> Sequence[Any]:
         models = Model.objects.filter(tenant=tenant)
         return list(models.prefetch_related("targets__provider", "prices__tenant"))
 

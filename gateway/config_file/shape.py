@@ -103,6 +103,8 @@ _INNER: Final = {
 #: What is there must be made before what points to it.
 _ORDER: Final = ("tenant", "project", "account", "provider", "provider_config", "model", "key")
 _MAX_PRICES: Final = 64
+#: Fields that are lists of mappings.
+_LISTED: Final = frozenset({"targets", "prices"})
 
 
 @dataclass(slots=True)
@@ -249,12 +251,39 @@ class _Reader:
         try:
             entry.clean = validation.checked(entry.given, sort.rules)
         except Invalid as fault:
-            self.faults.of_fields(entry.path, fault)
+            self._tell(entry, fault)
         if sort is KEY:
             entry.is_made = entry.clean.pop("made", False) is True
             entry.given.pop("made", None)
             if entry.is_made and entry.has_secret:
                 self.faults.add(f"{entry.path}.made", "cannot be true beside a secret.")
+
+    def _tell(self, entry: Entry, fault: Invalid) -> None:
+        """Every field that is wrong; in a list of mappings which of them, and what of it."""
+        for name, sentence in fault.fields.items():
+            path, items = f"{entry.path}.{name[:64]}", entry.given.get(name)
+            is_listed = name in _LISTED and isinstance(items, list)
+            wrong = self._wrong_items(name, items, entry.sort.rules[name]) if is_listed else []
+            for index, of_item in wrong:
+                self._tell_item(f"{path}[{index}]", name, of_item)
+            if not wrong:
+                self.faults.add(path, sentence)
+
+    @staticmethod
+    def _wrong_items(name: str, items: Any, rule: Rule) -> list[tuple[int, Invalid]]:
+        """Those that are wrong by themselves."""
+        wrong = []
+        for index, item in enumerate(items[:_MAX_PRICES]):
+            try:
+                rule(name, [item])
+            except Invalid as fault:
+                wrong.append((index, fault))
+        return wrong
+
+    def _tell_item(self, path: str, name: str, fault: Invalid) -> None:
+        """`name` is the list that it stands in; what a rule says of that is said of the item."""
+        for part, sentence in fault.fields.items():
+            self.faults.add(path if part == name else f"{path}.{part[:64]}", sentence)
 
     def _take_secret(self, entry: Entry, value: Any) -> None:
         field = entry.sort.hides
@@ -290,7 +319,7 @@ class _Reader:
             try:
                 clean = rule("prices", [price])
             except Invalid as fault:
-                self.faults.add(path, next(iter(fault.fields.values()), fault.message))
+                self._tell_item(path, "prices", fault)
                 continue
             identity = ("model", None, name)
             entry = self._entries.get(identity)

@@ -70,7 +70,8 @@ class Command(HouseCommand):
         self._warn(done.warnings)
 
     def show(self, options: Options) -> None:
-        self.answer({"document": exporting.text()}, exporting.text().rstrip("\n"))
+        text = exporting.text()
+        self.answer({"document": text}, text.rstrip("\n"))
 
     def lint(self, options: Options) -> None:
         wish = self._wish(options, sources.unlooked_at)

@@ -293,7 +293,11 @@ FAULTS = {
         2,
         "no provider",
     ),
-    "models:\n  - {id: m, prices: [{input_usd_per_mtok: 2.5}]}": ("models[0].prices", 2, "decimal"),
+    "models:\n  - {id: m, prices: [{input_usd_per_mtok: 2.5}]}": (
+        "models[0].prices[0].input_usd_per_mtok",
+        2,
+        "decimal",
+    ),
     "prices:\n  - {model: nobody, input_usd_per_mtok: '1', output_usd_per_mtok: '1'}": (
         "prices[0]",
         2,
@@ -304,6 +308,17 @@ FAULTS = {
         2,
         "needs its model",
     ),
+    "models:\n  - id: m\n    targets:\n      - {provider: p, upstream_model: x}\n      - {provider: p, weight: 1}": (
+        "models[0].targets[1]",
+        5,
+        "provider and upstream_model",
+    ),
+    "models:\n  - {id: m, targets: [{provider: p, upstream_model: x, priority: -1}]}": (
+        "models[0].targets[0].priority",
+        2,
+        "between",
+    ),
+    "prices:\n  - {model: m, input_usd_per_mtok: '1'}": ("prices[0]", 2, "must be given"),
     "a: yes": ("a", 1, "true or false"),
 }
 

@@ -14,7 +14,7 @@ from keys import tokens
 from keys.models import APIKey
 from providers import credentials
 from providers.models import Provider
-from tenants.models import Tenant
+from tenants.models import AuditEvent, Project, Tenant
 from tests.gateway.config_file.state import configured
 from tests.gateway.conftest import Manage
 from tests.support.environment import ROOT
@@ -169,6 +169,22 @@ def test_orphans_are_told_and_pruned_on_request(manage: Manage, file: Callable[[
     assert "The provider b is not in the file any more" in kept.err
     manage("config", "apply", file("providers: [{name: a, kind: demo}]"), "--prune")
     assert not Provider.objects.filter(name="b").exists()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_quickstart_applies_the_file_as_well(
+    manage: Manage, file: Callable[[str], str], settings: Settings, tmp_path: Path, times: int
+) -> None:
+    settings.VAR = tmp_path / "var"
+    settings.FIRST_RUN_PROVIDERS, settings.FIRST_RUN_UNUSED = {}, []
+    settings.CONFIG_FILE = Path(file("tenants: [{slug: default, projects: [{name: web}]}]"))
+    for _ in range(times):
+        assert manage("quickstart", "--no-serve").code == 0
+    assert Project.objects.count() == 1
+    assert AuditEvent.objects.filter(action="config.applied").count() == 1
+    settings.CONFIG_FILE = Path(file("nothing: 1"))
+    done = manage("quickstart", "--no-serve")
+    assert (done.code, "nothing (line 1, column 1)" in done.err) == (1, True)
 
 
 # --- at a start -------------------------------------------------------------------------------------------------------

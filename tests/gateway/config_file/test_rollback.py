@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from keys.models import APIKey
-from keys.services import issue_key, revoke_key
+from keys.services import Issued, issue_key, revoke_key
 from providers import credentials
-from providers.model_services import create_model
-from providers.models import Provider
+from providers.model_services import create_model, update_model
+from providers.models import Model, Provider
 from providers.services import rotate_credential
 from tenants.actor import Actor
 from tenants.models import Account, AuditEvent, ConfigRevision, Project, Tenant
@@ -124,6 +124,30 @@ def test_a_tenant_with_a_revoked_key_stays_and_stops(
     assert Tenant.objects.get(slug="acme").status == "inactive"
 
 
+def test_a_key_that_was_adopted_is_its_makers_again(apply: Apply, api: Api, key: Issued) -> None:
+    before = configured()
+    apply("tenants: [{slug: acme, keys: [{name: first}]}]")
+    assert api.patch(f"keys/{key.key.id}", {"burst": 1}).status_code == 409
+    api.post("config/rollback", {})
+    assert configured() == before
+    assert api.patch(f"keys/{key.key.id}", {"burst": 1}).status_code == 200
+
+
+def test_targets_that_were_changed_by_hand_since_make_way(
+    apply: Apply, api: Api, staging: Actor
+) -> None:
+    text = "{providers: [{name: p, kind: openai}], models: [{id: m, targets: [{provider: p, upstream_model: %s}]}]}"
+    apply(text % "a")
+    before = configured()
+    apply(text % "b")
+    for upstream in ("a", "c"):
+        model = Model.objects.get()
+        targets = [{"provider": "p", "upstream_model": upstream}]
+        update_model(actor=staging, model_id=model.id, targets=targets)
+    assert api.post("config/rollback", {}).status_code == 200
+    assert configured() == before
+
+
 def test_the_time_of_last_use_does_not_go_back(apply: Apply, api: Api, tenant: Tenant) -> None:
     apply("tenants: [{slug: acme, keys: [{name: ci, made: true}]}]")
     apply("tenants: [{slug: acme, keys: [{name: ci, rate_limit_rpm: 1}]}]")
@@ -203,7 +227,7 @@ def test_a_credential_that_was_replaced_opens_again(apply: Apply, api: Api, stag
 def test_old_revisions_keep_no_credential(apply: Apply, api: Api) -> None:
     for n in range(22):
         apply(f"providers: [{{name: p, kind: openai, api_key: sk-number-{n}-0123456789}}]")
-    kept = ConfigRevision.objects.exclude(undo=None).count()
+    kept = ConfigRevision.objects.filter(undo__isnull=False).count()
     assert kept == 20
     for _ in range(20):
         assert api.post("config/rollback", {}).status_code == 200
