@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.config_file import undoing
-from gateway.config_file.differences import Plan, Step, differences, handlers, in_force
+from gateway.config_file.differences import (
+    Plan,
+    Step,
+    differences,
+    handlers,
+    in_force,
+    label,
+)
 from gateway.config_file.faults import ConfigInvalid, Faults, StaleRevision
 from gateway.config_file.key_handler import KeyHandler
 from gateway.config_file.shape import Entry, Wish
@@ -158,7 +165,10 @@ class _Doer:
             raise
         except ServiceError as fault:
             faults = Faults(self._wish.document)
-            faults.of_fields(step.entry.path if step.entry else "", fault)
+            if step.entry is None:
+                faults.add("", f"{label(step)} cannot be pruned: {fault.message}")
+            else:
+                faults.of_fields(step.entry.path, fault)
             faults.raise_if_any()
         # What was made goes as a whole, whatever became of it by then.
         after = undoing.rows_of(step.handler, step.row.id) if before else {}

@@ -169,7 +169,7 @@ class _Looker:
             self._new(step, entry)
         elif handler.is_gone(row):
             self._plan.warnings.append(
-                f"{_label(step)} was revoked and stays so: a file brings no key back."
+                f"{label(step)} was revoked and stays so: a file brings no key back."
             )
         else:
             self._known(step, entry, row)
@@ -250,11 +250,11 @@ class _Looker:
             return
         self._plan.orphans.append(step)
         self._plan.warnings.append(
-            f"{_label(step)} is not in the file any more; it stays until it is pruned."
+            f"{label(step)} is not in the file any more; it stays until it is pruned."
         )
 
 
-def _label(step: Step) -> str:
+def label(step: Step) -> str:
     inside = f" of {step.tenant}" if step.tenant else ""
     return f"The {step.kind} {step.name}{inside}"
 

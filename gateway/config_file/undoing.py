@@ -202,7 +202,12 @@ def _refuse_if_used(row: Any, label: str) -> None:
         )
 
 
-_BELOW: Final = ("projects", "accounts", "api_keys", "providers", "own_models")
+#: What hangs on a tenant, by the names of the relations. Prices for it alone stand on models of the house.
+_BELOW: Final = tuple(
+    str(relation.get_accessor_name())
+    for relation in Tenant._meta.related_objects
+    if relation.one_to_many and relation.get_accessor_name() not in ("own_prices", "+")
+)
 
 
 def _unmake_tenant(tenant: Tenant, label: str, it: Change) -> list[str]:

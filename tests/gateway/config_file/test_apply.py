@@ -160,6 +160,16 @@ def test_what_the_file_names_no_more_is_reported_until_it_is_pruned(apply: Apply
     assert apply(smaller)["orphans"] == []
 
 
+def test_what_is_still_in_use_is_not_pruned(apply: Apply, api: Api) -> None:
+    apply(
+        "{providers: [{name: p, kind: demo}], models: [{id: m, targets: [{provider: p, upstream_model: x}]}]}"
+    )
+    answer = api.post("config/apply", {"document": "models: [{id: m}]", "prune": True})
+    assert answer.status_code == 400
+    assert "The provider p cannot be pruned" in answer.json()["error"]["message"]
+    assert apply("models: [{id: m, targets: []}]", prune=True)["counts"]["delete"] == 1
+
+
 def test_a_file_can_say_itself_that_it_prunes(apply: Apply) -> None:
     apply("tenants: [{slug: acme, name: Acme, projects: [{name: a}]}]")
     apply("prune: true\ntenants: [{slug: acme}]")

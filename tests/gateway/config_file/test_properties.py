@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.config_file import applying, exporting, shape, sources
+from gateway.config_file.faults import ConfigInvalid
 from keys import tokens
 from tenants.actor import Actor
 from tenants.models import AuditEvent
@@ -128,9 +129,18 @@ def apply(text: str, actor: Actor) -> applying.Applied:
     return applying.apply(shape.read(text, sources.over_http), actor)
 
 
+def is_applied(text: str, actor: Actor) -> bool:
+    """A file that prunes a provider which a model still leads to is refused."""
+    try:
+        return apply(text, actor).is_new
+    except ConfigInvalid as refusal:
+        assert "cannot be pruned" in refusal.message  # noqa: PT017 - both ways out are good ones
+        return False
+
+
 @pytest.mark.slow
 @settings(
-    max_examples=40,
+    max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(first=documents(), second=documents())
@@ -147,9 +157,9 @@ def test_a_file_is_stable_and_what_follows_it_can_be_taken_back(
         shown = shape.read(exporting.text(), sources.over_http)
         assert applying.plan(shown, staging).is_empty
         assert (configured(), AuditEvent.objects.count()) == (before, rows)
-        if apply(two, staging).is_new:
+        if is_applied(two, staging):
             assert applying.rollback(staging).warnings == []
-            assert configured() == before
+        assert configured() == before
         if made.is_new:
             applying.rollback(staging)
             assert configured() == beginning
