@@ -17,7 +17,7 @@ django_application = get_asgi_application()
 
 from django.conf import settings  # noqa: E402
 
-from gateway import lifecycle  # noqa: E402 - Django must be set up before its models are imported
+from gateway import lifecycle, probing  # noqa: E402 - Django must be set up before its models are imported
 from gateway.front import Front  # noqa: E402
 from gateway.housekeeping import Housekeeper  # noqa: E402
 from gateway.relay import endpoints  # noqa: E402
@@ -34,7 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 _ALLOCATIONS = 50_000
 #: Seconds that the loop waits for a thread of ours (the ledger's, above all) that is at work in Python.
 _SWITCH_SECONDS = 0.0005
-#: Seconds that a batch of the housekeeper's may still take when the worker ends.
+#: Seconds that the housekeeper's batch, and what the prober writes, may still take when the worker ends.
 _HOUSEKEEPER_SECONDS = 2.0
 
 
@@ -84,13 +84,16 @@ class Application:
             await send({"type": "lifespan.startup.failed", "message": type(fault).__name__})
             return
         _favour_the_loop()
-        housekeeper = _housekeeper()
+        housekeeper, prober = _housekeeper(), probing.started()
+        if prober is not None:
+            lifecycle.report_with("probing", prober.report)
         lifecycle.set_ready()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        if housekeeper is not None:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(None, housekeeper.stop, _HOUSEKEEPER_SECONDS)
+        loop = asyncio.get_running_loop()
+        for helper in (housekeeper, prober):
+            if helper is not None:
+                await loop.run_in_executor(None, helper.stop, _HOUSEKEEPER_SECONDS)
         await self.relay.stop()
         await send({"type": "lifespan.shutdown.complete"})
 

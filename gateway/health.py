@@ -1,6 +1,6 @@
 """`/livez`, `/readyz`, `/health`, `/health/detail`. The first three are public and name checks, never what is behind them."""
 
-from typing import Final
+from typing import Any, Final
 
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponseRedirect, JsonResponse
@@ -8,17 +8,23 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from gateway import checks, lifecycle
+from gateway.api.bodies.common import identity
+from gateway.api.bodies.providers import health_body
 from gateway.api.principals import principal_of
 from gateway.checks import Finding, State
 from gateway.lifecycle import Phase
 from gateway.version import VERSION
+from providers.health import health_of
+from providers.models import Provider
 from tenants import changes
 from tenants.roles import READERS
 from tenants.sealing import SealingError
 from tenants.service_tokens import READ
 from tenants.sign_in import BadCredentials
+from usage.flights import in_flight
 
 _RETRY_SECONDS: Final = "5"
+_MOST_PROVIDERS: Final = 200
 
 
 @require_safe
@@ -67,7 +73,7 @@ def health_detail(request: HttpRequest) -> JsonResponse:
     try:
         if not _is_operator(request):
             return _refusal(request, 401, "missing_credentials", "Sign in as an operator first.")
-        epoch = changes.epoch()
+        epoch, providers = changes.epoch(), _providers()
     except (DatabaseError, SealingError):
         # The session could not be looked up, which says nothing about whoever is asking.
         return _refusal(request, 503, "unavailable", "This cannot be done right now; try again.")
@@ -87,9 +93,25 @@ def health_detail(request: HttpRequest) -> JsonResponse:
                 }
                 for found in findings
             ],
+            "providers": providers,
             "reports": lifecycle.reports(),
         }
     )
+
+
+def _providers() -> list[dict[str, Any]]:
+    """How each provider is that is on, by name, and how busy."""
+    rows = list(Provider.objects.filter(is_active=True).order_by("name", "id")[:_MOST_PROVIDERS])
+    states, calls = health_of(rows), in_flight([row.id for row in rows])
+    return [
+        {
+            "id": str(row.id),
+            "name": row.name,
+            "tenant": identity(row.tenant_id),
+            **health_body(row, states[row.id], calls[row.id]),
+        }
+        for row in rows
+    ]
 
 
 def _public(found: Finding) -> str:

@@ -261,6 +261,10 @@ TIMEOUTS_TOLD = {
 AUDIT_SEGMENTS = env.str("GATEHOUSE_AUDIT_SEGMENTS", default=str(VAR / "audit-segments"))
 #: Whether workers do the housekeeping. Off: cron does, by `manage.py housekeeping`.
 HOUSEKEEPING = env.bool("GATEHOUSE_HOUSEKEEPING", default=True)
+#: Seconds between looks at how each provider is. 0: nobody looks.
+PROBE_SECONDS: float = env.float("GATEHOUSE_PROBE_SECONDS", default=60.0)
+if not 0 <= PROBE_SECONDS <= 86_400:
+    raise ImproperlyConfigured("GATEHOUSE_PROBE_SECONDS must be from 0 (nobody looks) to 86400.")
 #: Variables that are set, and so lock the settings that they begin.
 SET_BY_ENVIRONMENT = frozenset(
     name

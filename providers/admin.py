@@ -21,7 +21,7 @@ from providers.console_forms import (
     preset_choices,
 )
 from providers.console_grants import granted_names, initial_grants
-from providers.last_tests import last_tests
+from providers.health import health_of
 from providers.models import Model, Price, Provider, Target
 from providers.prices import has_price
 from tenants.actor import Actor
@@ -162,10 +162,10 @@ class ProviderAdmin(HouseAdmin):
     # Looking
 
     def list_context(self, request: HttpRequest, rows: Sequence[Any]) -> dict[str, Any]:
-        tests = last_tests([row.id for row in rows])
+        states = health_of(rows)
         return {
             "listed": [
-                {"it": row, "preset": presets.preset(row.kind), "test": tests.get(row.id)}
+                {"it": row, "preset": presets.preset(row.kind), "health": states[row.id]}
                 for row in rows
             ]
         }
@@ -178,7 +178,7 @@ class ProviderAdmin(HouseAdmin):
             "credential": credentials.current(thing),
             "targets": targets[:_NAMED],
             "granted": granted_names(thing),
-            "test": last_tests([thing.id]).get(thing.id),
+            "health": health_of([thing])[thing.id],
             "may_change": self.has_change_permission(request, thing),
         }
 

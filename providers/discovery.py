@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 from uuid import UUID
 
-from providers import listing, model_services, presets, price_table
+from providers import health, listing, model_services, presets, price_table
 from providers.listing import Reply
 from providers.models import Model, Provider
 from providers.presets import PresetModel
@@ -70,6 +70,7 @@ def test_provider(*, actor: Actor, provider_id: UUID) -> TestResult:
     """
     provider = _provider(provider_id)
     reply = listing.ask(provider)
+    health.record(provider.id, reply)
     ok = reply.models is not None
     entry = Entry(
         actor,

@@ -1,8 +1,9 @@
 """What an upstream answers when it is asked for its models, which costs nothing anywhere."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -51,17 +52,29 @@ class _Account:
 
 def ask(provider: Provider) -> Reply:
     """Raises `CredentialUnreadable`, `Invalid` (no usable address)."""
+    return asking(provider)()
+
+
+def asking(provider: Provider) -> Callable[[], Reply]:
+    """The question, with everything that it needs of the database; to be asked within `ANSWER_SECONDS` or a little more.
+
+    Raises `CredentialUnreadable`, `Invalid` (no usable address).
+    """
     preset = presets.preset(provider.kind)
     if preset.in_process:
         known = [model.upstream_id for model in preset.models]
-        return Reply(200, 0, "It is built in and needs no account.", known)
+        return partial(Reply, 200, 0, "It is built in and needs no account.", known)
     where = destination(provider)
     door = _Door(str(replace(where, path="")), _credential(provider), provider)
     account = _Account(where.path, provider.deployment, provider.api_version)
-    reply = door.list(dialect_of(provider.kind).models_path(account).decode())
-    if not preset.also_lists_at or reply.status is None:
-        return reply
-    return _completed(reply, door, where.path.removesuffix(preset.path) + preset.also_lists_at)
+    target = dialect_of(provider.kind).models_path(account).decode()
+    also = preset.also_lists_at and where.path.removesuffix(preset.path) + preset.also_lists_at
+    return partial(_asked, door, target, also)
+
+
+def _asked(door: "_Door", target: str, also: str) -> Reply:
+    reply = door.list(target)
+    return _completed(reply, door, also) if also and reply.status is not None else reply
 
 
 def _credential(provider: Provider) -> Secret | None:

@@ -89,6 +89,27 @@ class Provider(Identified, Limited, Granted):
         return self.name
 
 
+class ProviderHealth(models.Model):
+    """What came of asking a provider last (providers/health.py). `last_error` is cleaned, and empty while it is up."""
+
+    class State(models.TextChoices):
+        UP = "up"
+        DEGRADED = "degraded"
+        DOWN = "down"
+
+    provider = models.OneToOneField(
+        Provider, primary_key=True, on_delete=models.CASCADE, related_name="health"
+    )
+    state = models.CharField(max_length=16, choices=State)
+    checked_at = models.DateTimeField()
+    latency_ms = models.PositiveIntegerField()
+    status = models.PositiveIntegerField(null=True, default=None)
+    last_error = models.CharField(max_length=300, blank=True, default="")
+
+    def __str__(self) -> str:
+        return self.state
+
+
 class Credential(Identified):
     """A sealed credential of a provider. `binding` (kind and origin) is authenticated: it opens nowhere else."""
 

@@ -45,12 +45,15 @@ class OfACaller(models.Model):
 
 
 class Hold(OfACall, OfACaller):
-    """What a call in flight may still use, at most. Gone when the call is settled."""
+    """What a call in flight may still use, at most. Gone when the call is settled. `provider_id`: who had it when the row was
+    written.
+    """
 
     created_at = models.DateTimeField()
     tokens = models.BigIntegerField()
     nano_usd = models.BigIntegerField()
     model = models.CharField(max_length=256)
+    provider_id = models.UUIDField(default=NOBODY)
 
     class Meta:
         constraints: ClassVar = [

@@ -54,7 +54,17 @@ ATTEMPTS: Final = Table(
     own=("request_id", "started_at", "duration_us", "ttfb_us"),
 )
 HOLDS: Final = Table(
-    Hold, own=("month", "request_id", *_CALLER, "created_at", "tokens", "nano_usd", "model")
+    Hold,
+    own=(
+        "month",
+        "request_id",
+        *_CALLER,
+        "created_at",
+        "tokens",
+        "nano_usd",
+        "model",
+        "provider_id",
+    ),
 )
 CONTENTS: Final = Table(
     RequestContent, own=("month", "request_id", "tenant_id", "created_at", "sealed")
@@ -242,6 +252,7 @@ def hold_blocks(calls: Sequence[Call]) -> list[Block]:
         [it.hold_tokens for it in intents],
         [it.hold_nano_usd for it in intents],
         [_model(it.model) for it in intents],
+        [it.attempts[-1].provider_id if it.attempts else NOBODY for it in calls],
     )
     return [Block((), own)] if calls else []
 

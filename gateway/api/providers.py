@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from gateway.api import documented, paging
-from gateway.api.bodies.providers import provider_body
+from gateway.api.bodies.providers import provider_bodies
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, flag, query_of, tenant_named
 from gateway.api.shapes import providers as shapes
@@ -45,7 +45,7 @@ def _shown(provider_id: UUID, status: int = 200) -> Response:
     provider = rows().filter(pk=provider_id).first()
     if provider is None:
         raise NotFound
-    return Response(provider_body(provider), status=status)
+    return Response(provider_bodies([provider])[0], status=status)
 
 
 class ProvidersView(AdminView):
@@ -60,7 +60,7 @@ class ProvidersView(AdminView):
         found = rows()
         if "tenant" in query:
             found = found.filter(tenant=tenant_named("tenant", query["tenant"]))
-        return paging.page(found, query, provider_body)
+        return paging.page_of(found, query, provider_bodies)
 
     @documented.operation(
         "createProvider",

@@ -278,6 +278,7 @@ LEFT_OUT: Final[Mapping[type[Model], str]] = {
     tenants.SpentTicket: "tickets belong to sessions, which do not come along",
     tenants.ConfigChange: "tells the workers of this database what changed in it; an import adds its own line",
     tenants.Duty: "whose turn it is among the workers of this database",
+    providers.ProviderHealth: "what an upstream answered when the old house asked it last",
     usage.Hold: "calls in flight are of the workers that make them",
     usage.HoldSlice: "what workers have borrowed; their journals, not a backup, say what became of it",
     usage.SharedLimit: "what was taken of rates in the last minutes, by the clock of the old database",

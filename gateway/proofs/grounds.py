@@ -69,6 +69,7 @@ class Grounds:
             "REDIS_URL": "",
             "GATEHOUSE_VAR": str(self.folder / place / "var"),
             "GATEHOUSE_ALLOWED_UPSTREAMS": "127.0.0.0/8",
+            "GATEHOUSE_PROBE_SECONDS": "0",
             "GATEHOUSE_TIMEOUT_PRE_DRAIN": "0",
             **self._secrets,
         }

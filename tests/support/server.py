@@ -48,6 +48,7 @@ class Server:
             "GATEHOUSE_VAR": str(self.var),
             "DATABASE_URL": database_url,
             "GATEHOUSE_ALLOWED_UPSTREAMS": "127.0.0.0/8",
+            "GATEHOUSE_PROBE_SECONDS": "0",
             "GATEHOUSE_TIMEOUT_PRE_DRAIN": "0",
             "GATEHOUSE_TIMEOUT_DRAIN": "10",
             **environment.mode(),

@@ -1,22 +1,35 @@
 """Providers and models. Of a credential only whether there is one."""
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 from gateway.api.bodies.common import identity, limits, moment, usd
 from providers import grants, model_services, services
+from providers.health import Health, health_of
 from providers.models import Granted, Model, Price, Provider
-
-#: Nothing watches providers yet, and the answer says so.
-_HEALTH: Final = {
-    "state": "unknown",
-    "checked_at": None,
-    "latency_ms": None,
-    "last_error": None,
-    "in_flight": None,
-}
+from usage.flights import in_flight
 
 
-def provider_body(provider: Provider) -> dict[str, Any]:
+def provider_bodies(providers: Sequence[Provider]) -> list[dict[str, Any]]:
+    """Of all of them, with how they are and what they carry looked up at once."""
+    states = health_of(providers)
+    flying = in_flight([provider.id for provider in providers])
+    return [_provider_body(each, states[each.id], flying[each.id]) for each in providers]
+
+
+def health_body(provider: Provider, health: Health, calls: int) -> dict[str, Any]:
+    """`in_flight` of `max_slots` calls at once; null: as many as there are."""
+    return {
+        "state": health.state,
+        "checked_at": moment(health.checked_at),
+        "latency_ms": health.latency_ms,
+        "last_error": health.last_error,
+        "in_flight": calls,
+        "max_slots": provider.max_concurrency,
+    }
+
+
+def _provider_body(provider: Provider, health: Health, calls: int) -> dict[str, Any]:
     """Needs `has_api_key` on the row (`gateway.api.providers.rows`), and reads `provider.granted`."""
     return {
         "id": str(provider.id),
@@ -33,7 +46,7 @@ def provider_body(provider: Provider) -> dict[str, Any]:
         **limits(provider),
         "tenants": _granted(provider),
         "timeout_seconds": provider.timeout_seconds,
-        "health": _HEALTH,
+        "health": health_body(provider, health, calls),
         "created_at": moment(provider.created_at),
     }
 

@@ -110,11 +110,15 @@ PROVIDER: Final = SHAPES.add(
         tenants=GRANTED_TOLD,
         timeout_seconds=_TIMEOUT,
         health=answer(
-            state=shown(TEXT, "unknown"),
+            state=told(
+                one_of(("up", "degraded", "down", "unknown", "off")),
+                "`degraded`: it answers, though not with a list of its models.",
+            ),
             checked_at=MAYBE_MOMENT,
             latency_ms=MAYBE_MS,
             last_error=MAYBE_TEXT,
-            in_flight=MAYBE_COUNT,
+            in_flight=shown(told(COUNT, "Calls that are running there now."), 3),
+            max_slots=told(MAYBE_COUNT, "Calls that may run there at once; null: no limit."),
         ),
         created_at=MOMENT,
     ),

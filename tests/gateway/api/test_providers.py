@@ -91,7 +91,8 @@ def test_a_provider_is_made_and_its_credential_never_shown(api):
         "checked_at": None,
         "latency_ms": None,
         "last_error": None,
-        "in_flight": None,
+        "in_flight": 0,
+        "max_slots": None,
     }
     for shown in (answer, api.get(f"providers/{body['id']}"), api.get("providers")):
         assert PLANTED not in shown.content.decode()

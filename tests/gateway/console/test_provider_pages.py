@@ -3,6 +3,8 @@
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.cast import Console
 from tests.gateway.console.names import NAMES
 from tests.providers.test_discovery import Upstream
 from tests.support.page import Page
+from usage.models import Hold
 
 PLANTED = "sk-planted-in-the-console-7f3a"
 
@@ -87,6 +90,42 @@ def test_a_provider_may_be_of_one_tenant(console, tenant):
     answer = console.submit("providers/new/?kind=groq", {"tenant": "nobody"})
     assert answer.status_code == 400
     assert "is no tenant" in text_of(answer)
+
+
+def test_the_list_shows_who_is_up_and_how_busy(console, staging, upstream, tenant):
+    provider = services.create_provider(
+        actor=staging,
+        name="u",
+        kind="openai-compatible",
+        base_url=upstream.url,
+        max_concurrency=8,
+    )
+    assert "Unknown" in text_of(console.get("providers/"))
+    upstream.lists("m")
+    console.post(f"providers/{provider.id}/test/", console.form(f"providers/{provider.id}/"))
+    Hold.objects.create(
+        month="2026-11",
+        request_id=uuid4(),
+        tenant_id=tenant.id,
+        tenant="Acme",
+        key_id=uuid4(),
+        key_prefix="gwk_abcdef",
+        created_at=datetime.now(UTC),
+        tokens=1,
+        nano_usd=1,
+        model="m",
+        provider_id=provider.id,
+    )
+    for page in ("providers/", f"providers/{provider.id}/"):
+        shown = text_of(console.get(page))
+        assert "Up" in shown
+        assert "status 200" in shown
+        assert "1 of 8" in shown
+    upstream.status, upstream.body = 503, b"closed for repairs"
+    console.post(f"providers/{provider.id}/test/", console.form(f"providers/{provider.id}/"))
+    shown = text_of(console.get(f"providers/{provider.id}/"))
+    assert "Down" in shown
+    assert "closed for repairs" in shown
 
 
 def test_a_shared_one_may_be_for_some_tenants_only(console, provider, model, tenant, outsider):
@@ -230,7 +269,7 @@ def test_a_test_shows_the_upstreams_exact_status_and_not_the_credential(console,
     assert PLANTED not in answer.content.decode() + str(answer.headers)
     assert upstream.requests[0][1]["authorization"] == f"Bearer {PLANTED}"
     shown = text_of(console.get("providers/"))
-    assert "Failed" in shown
+    assert "Degraded" in shown
     assert "status 418" in shown
     assert AuditEvent.objects.get(action="provider.tested").actor_label == "the-operator"
 
