@@ -13,7 +13,7 @@ from django.db.models import Max
 from tenants import audit_prune, setting_services, tickets
 from tenants.chores import Chore, Pile, Sweep
 from tenants.errors import ServiceError
-from tenants.models import ConfigChange, Session
+from tenants.models import ConfigChange, Invitation, Session
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,12 @@ def _sessions(now: datetime) -> Iterable[Pile]:
     """A session that was ended early has its row for as long as one that was not."""
     before = now - timedelta(days=setting_services.value_of("session_retention_days"))
     yield Pile(Session.objects.filter(expires_at__lt=before).order_by("expires_at"))
+
+
+def _invitations(now: datetime) -> Iterable[Pile]:
+    """Taken up, taken back or not: when its day is over nobody comes in by one."""
+    before = now - timedelta(days=setting_services.value_of("session_retention_days"))
+    yield Pile(Invitation.objects.filter(expires_at__lt=before).order_by("expires_at"))
 
 
 def _tickets(now: datetime) -> Iterable[Pile]:
@@ -79,6 +85,7 @@ def _nothing(now: datetime) -> Iterable[Pile]:
 CHORES: Final = (
     _AuditRows("audit", "audit rows, into files that verify", _nothing),
     Chore("sessions", "sessions that are long over", _sessions),
+    Chore("invitations", "invitations whose day is long over", _invitations),
     Chore("tickets", "forms of the console that were sent", _tickets, is_frequent=True),
     Chore("changes", "lines of the change log that every worker has seen", _changes),
 )

@@ -117,7 +117,7 @@ KNOWN: Final[Mapping[str, Known]] = {
     ),
     "session_retention_days": Known(
         lambda: 30,
-        "Days for which the row of a session stays after the session is over.",
+        "Days for which the row of a session, or of an invitation, stays after its end.",
         _NEXT_RUN,
         rule=_some_days,
     ),

@@ -101,13 +101,13 @@ class Housekeeping(ConfirmedAction):
     def facts(self) -> Sequence[Fact]:
         values = {state.name: state.value for state in setting_services.states()}
         days = (
-            ("Calls are kept for", values["log_retention_days"]),
+            ("Calls", values["log_retention_days"]),
             ("Audit rows", values["audit_retention_days"]),
             ("Sessions, after their end", values["session_retention_days"]),
         )
         last = duties.done_at(housekeeping.DAILY)
         return (
-            *(Fact(name, f"{number} days" if number else "ever") for name, number in days),
+            *(Fact(name, f"{number} days" if number else "for ever") for name, number in days),
             Fact("Done last", last, is_moment=True) if last else Fact("Done last", "not yet"),
         )
 
@@ -140,7 +140,6 @@ class Prune(ConfirmedAction):
     label = "Prune…"
     action = "audit.prune_asked"
     icon = "i-load"
-    danger = True
     template = "console/audit/prune.html"
     allowed = roles.OWNERS
     form_class = PruneForm

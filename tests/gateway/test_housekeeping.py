@@ -17,7 +17,7 @@ from tenants import audit, changes, chores, duties
 from tenants.actor import system_actor
 from tenants.chores import Sweep
 from tenants.clock import SYSTEM
-from tenants.models import AuditEvent, ConfigChange, Duty, Session, SpentTicket
+from tenants.models import AuditEvent, ConfigChange, Duty, Invitation, Session, SpentTicket
 from tests.gateway.api.calls import log_row
 from tests.gateway.door import eventually, opened
 from tests.support.contents import contents
@@ -224,6 +224,20 @@ def test_sessions_tickets_and_answers_go_when_they_are_over(manage, keeping, api
     assert api.get("auth/me").status_code == 200
 
 
+def test_invitations_go_when_their_day_is_long_over(manage, keeping, tenant):
+    for days in (29, 31):
+        Invitation.objects.create(
+            tenant=tenant,
+            secret_hash=bytes([days]) * 32,
+            expires_at=ago(days),
+            created_by_type="operator",
+            created_by_id="x",
+            created_by_label="x",
+        )
+    assert told(manage) == {"invitations": 1}
+    assert Invitation.objects.get().secret_hash[0] == 29
+
+
 def test_of_the_change_log_the_newest_lines_stay(manage, keeping, monkeypatch):
     first = changes.epoch()
     ConfigChange.objects.bulk_create(
@@ -280,7 +294,17 @@ def test_balances_of_windows_long_past_go_and_nothing_that_is_held(manage, keepi
 
 def test_money_lines_sums_and_credits_are_no_chore():
     assert {chore.name for chore in CHORES} == {
-        *("logs", "bodies", "answers", "balances", "sessions", "tickets", "changes", "audit"),
+        *(
+            "logs",
+            "bodies",
+            "answers",
+            "balances",
+            "sessions",
+            "tickets",
+            "changes",
+            "audit",
+            "invitations",
+        ),
     }
 
 
