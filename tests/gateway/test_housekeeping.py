@@ -459,3 +459,18 @@ def test_workers_forget_by_themselves_while_they_serve(yard, tmp_path):
 def test_the_command_works_where_no_terminal_is(history, capsys):
     call_command("housekeeping")
     assert "20 rows went." in capsys.readouterr().out
+
+
+def test_usage_prune_is_the_part_that_is_about_calls(history, manage):
+    money = contents(*OF_THE_RUN, *CALLS)
+    counted = manage("usage", "prune", "--dry-run", "--json")
+    assert (counted.code, counted.json["rows"]["logs"]) == (0, 10)
+    assert RequestLog.objects.count() == 40
+
+    done = manage("usage", "prune", "--json")
+    assert done.json["rows"] == counted.json["rows"]
+    assert RequestLog.objects.count() == 30
+    assert contents(*OF_THE_RUN, *CALLS) == money
+    row = AuditEvent.objects.get(action="usage.pruned")
+    assert row.details["logs"] == 10
+    assert manage("usage", "prune", "--json").json["total"] == 0

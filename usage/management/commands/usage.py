@@ -1,4 +1,4 @@
-"""`usage reconcile|export`: whether the books agree, and the money lines themselves.
+"""`usage reconcile|export|prune`: whether the books agree, the money lines themselves, and what is kept of calls no longer.
 
 `reconcile` exits 0 when everything agrees, and 1 when anything does not; nothing is repaired. Meant for every night.
 """
@@ -10,10 +10,14 @@ from typing import Any, Final
 
 from django.core.management.base import CommandParser
 
+from tenants.audit import Entry, Target
+from tenants.changes import note
+from tenants.chores import Sweep
 from tenants.clock import SYSTEM
 from tenants.commands import Actions, HouseCommand, Options, plain, shell_actor
 from tenants.errors import Invalid
 from usage import day_closing
+from usage.forgetting import CHORES
 from usage.models import LedgerEntry
 from usage.reconciling import reconcile
 
@@ -22,7 +26,7 @@ _CHUNK: Final = 2_000
 
 
 class Command(HouseCommand):
-    help = "Usage: reconcile, export."
+    help = "Usage: reconcile, export, prune."
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = Actions(parser)
@@ -34,6 +38,10 @@ class Command(HouseCommand):
             "export", self.export, "Write the money lines of a month as JSON lines."
         )
         export.add_argument("--month", required=True, help="Such as 2026-01.")
+        prune = actions.add(
+            "prune", self.prune, "Delete what is past its time: log rows, bodies. Money lines stay."
+        )
+        prune.add_argument("--dry-run", action="store_true", help="Count, and delete nothing.")
 
     def reconcile(self, options: Options) -> None:
         months = [_month(options["month"])] if options["month"] else _latest()
@@ -69,6 +77,23 @@ class Command(HouseCommand):
         lines: Any = LedgerEntry.objects.filter(month=_month(options["month"])).order_by("id")
         for row in lines.values().iterator(_CHUNK):
             self.stdout.write(json.dumps(row, ensure_ascii=False, default=_plain))
+
+    def prune(self, options: Options) -> None:
+        """The part of `housekeeping` that is about calls."""
+        now, is_dry = SYSTEM.now(), options["dry_run"]
+        if is_dry:
+            rows = {chore.name: chore.count(now) for chore in CHORES}
+        else:
+            sweep = Sweep(shell_actor())
+            for chore in CHORES:
+                sweep.do(chore, now)
+            rows = sweep.rows
+            note(Entry(sweep.actor, "usage.pruned", Target("usage", "calls"), details={**rows}))
+        self.answer(
+            {"dry_run": is_dry, "rows": rows, "total": sum(rows.values())},
+            *(f"{rows[chore.name]:>10}  {chore.name}: {chore.what}" for chore in CHORES),
+            f"{sum(rows.values())} rows {'would go' if is_dry else 'went'}.",
+        )
 
 
 def _plain(value: object) -> str:
