@@ -24,6 +24,8 @@ from gateway.refusals import csrf_failure
 from tenants.actor import Actor
 
 ROOT: Final = "/console"
+#: A page of its own address, which the console's session opens as well.
+DOCS: Final = "/v1/admin/docs"
 #: What only a browser can keep to one host and to TLS; it takes such cookies from nobody else.
 HOST_PREFIX: Final = "__Host-"
 COOKIES: Final = (
@@ -47,7 +49,7 @@ _Answer = HttpResponseBase | Awaitable[HttpResponseBase]
 
 
 def is_console(path: str) -> bool:
-    return path == ROOT or path.startswith(f"{ROOT}/")
+    return path in (ROOT, DOCS) or path.startswith(f"{ROOT}/")
 
 
 def bare_headers() -> list[tuple[bytes, bytes]]:

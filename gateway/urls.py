@@ -3,6 +3,7 @@
 from django.urls import URLPattern, URLResolver, include, path
 
 from gateway import console, health, static_files
+from gateway.api import docs as admin_docs
 from gateway.api import schema as admin_schema
 from gateway.metrics import scrape
 from gateway.views import api_docs, schema
@@ -18,6 +19,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("console/", console.site.urls),
     path("static/<path:name>", static_files.serve),
     path("v1/admin/schema", admin_schema.openapi),
+    path("v1/admin/docs", admin_docs.page),
     path("v1/admin/", include("gateway.api.urls")),
     path("v1/openapi.json", schema.openapi),
     path("docs", api_docs.page),

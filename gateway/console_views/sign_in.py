@@ -13,6 +13,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from gateway import lateness
+from gateway.console_middleware import DOCS
 from tenants import sign_in as service
 from tenants.console_forms import HouseForm
 from tenants.errands import actor_of, show_refusal
@@ -71,8 +72,10 @@ class PasswordForm(HouseForm):
 
 
 def own_path(request: HttpRequest, text: str | None) -> str:
-    """Where to go next: a path of the console and of nobody else's, or its first page."""
+    """Where to go next: a page that this session opens and nobody else's, or the console's first."""
     first = reverse("console:index")
+    if text == DOCS:
+        return text
     good = url_has_allowed_host_and_scheme(text, allowed_hosts=None) and (text or "").startswith(
         first
     )

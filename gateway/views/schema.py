@@ -22,7 +22,7 @@ def document() -> dict[str, Any]:
     """The document as an object. Not to be changed."""
     return generator.made(
         urls.DOCUMENTED,
-        title="Gatehouse",
+        title="Gatehouse API",
         description=_DESCRIPTION,
         prefix="/v1",
         components={"schemas": shapes.COMPONENTS, "securitySchemes": CREDENTIALS},

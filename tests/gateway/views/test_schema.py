@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway.relay import endpoints
 from gateway.views.base import CallView
+from tests.support.page import Elements
 
 Json = dict[str, Any]
 
@@ -108,18 +108,6 @@ def test_examples_have_what_their_shape_requires(document: Json) -> None:
         shape = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
         (example,) = content["examples"].values()
         assert set(shape["required"]) <= set(example["value"]) <= set(shape["properties"]), path
-
-
-class Elements(HTMLParser):
-    """Every start tag with its attributes."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
 
 
 def test_the_page_has_every_operation_with_its_curl_line_and_errors(
