@@ -25,7 +25,7 @@ THROW_AWAY := GATEHOUSE_VAR=$(VENV)/check-var DATABASE_URL=sqlite:///$(abspath $
 	GATEHOUSE_KEK=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(32))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check format lock price-table bench bench-peers pictures chaos-kill chaos-disconnects chaos-redis fuzz-keys clean
+.PHONY: help setup setup-dev run test check format lock price-table bench bench-peers pictures chaos-kill chaos-disconnects chaos-redis fuzz-keys fuzz-api clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,8 @@ chaos-redis: setup-dev ## Redis frozen, killed, slow, reset, emptied: a shared l
 
 fuzz-keys: setup-dev ## the life of keys at random beside a model, 300 stories of 50 steps (STORIES=2000 for long)
 	@KEY_LIFE_EXAMPLES=$(or $(STORIES),300) KEY_LIFE_STEPS=50 $(BIN)/python -m pytest -q -s -p no:cacheprovider tests/keys/test_life_machine.py
+fuzz-api: setup-dev ## Schemathesis with all checks over the whole admin API, as an owner and as nobody (SEED=1, CASES=50)
+	@$(BIN)/python -m tests.fuzz.api $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES))
 
 clean: ## remove .venv, .venv-peers and caches (var/ with your data stays)
 	@rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis

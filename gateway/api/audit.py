@@ -15,6 +15,7 @@ from gateway.api.bodies.audit import audit_body, verdict_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import query_of
 from gateway.api.shapes import audit as shapes
+from gateway.api.shapes.fields import TENANT
 from gateway.openapi.schemas import TEXT, one_of, told
 from tenants import audit, audit_export
 from tenants.audit import PLATFORM, Entry, Target, scope_of
@@ -86,7 +87,9 @@ class VerifyView(AdminView):
     @documented.operation(
         "verifyAuditLog",
         "Verify the audit log",
-        query={"tenant": told(TEXT, "The id or the slug of a tenant, or `platform`; absent: all.")},
+        query={
+            "tenant": told(TENANT, "The id or the slug of a tenant, or `platform`; absent: all.")
+        },
         answer=shapes.VERDICT,
         refuses={
             503: "`key_unavailable`, `unavailable`, `overloaded`: come back after `Retry-After`."

@@ -14,6 +14,7 @@ from drf_spectacular.utils import (
 )
 
 from gateway.api.paging import DEFAULT_LIMIT, MOST_LIMIT
+from gateway.api.requests import MAX_PARAMETER
 from gateway.api.shapes.base import ERROR, SHAPES
 from gateway.api.shapes.fields import TENANT
 from gateway.openapi.schemas import (
@@ -57,6 +58,15 @@ PERIOD: Final[dict[str, Schema]] = {
     "since": told(MOMENT, "Within; with its zone."),
     "until": told(MOMENT, "Not within; with its zone."),
 }
+
+
+#: Of a parameter that must be there.
+_NEEDED: Final = "x-needed"
+
+
+def consent(meaning: str) -> Schema:
+    """A parameter that has to be `true`, or nothing is done."""
+    return told({"type": "boolean", "const": True, _NEEDED: True}, meaning)
 
 
 def flag(meaning: str) -> Schema:
@@ -115,8 +125,15 @@ def _good(answer: Shape | Lines | None, status: int) -> dict[Any, OpenApiRespons
 
 
 def _parameter(name: str, schema: Schema) -> OpenApiParameter:
-    described = {key: value for key, value in schema.items() if key != "description"}
-    return OpenApiParameter(name, described, description=schema.get("description", ""))
+    described = {key: value for key, value in schema.items() if key not in ("description", _NEEDED)}
+    if described["type"] == "string" and not described.keys() & {"enum", "pattern"}:
+        described = {"format": "printable", **described, "maxLength": MAX_PARAMETER}
+    return OpenApiParameter(
+        name,
+        described,
+        description=schema.get("description", ""),
+        required=schema.get(_NEEDED, False),
+    )
 
 
 def _examples(

@@ -15,6 +15,7 @@ from gateway.api.paging import Slice
 from gateway.api.requests import number, query_of
 from gateway.api.shapes import holds as shapes
 from gateway.api.shapes.fields import KEY_FILTER
+from gateway.openapi.schemas import fitting
 from tenants.clock import SYSTEM
 from tenants.errors import Invalid
 from usage.models import Balance, Hold, HoldSlice
@@ -22,6 +23,7 @@ from usage.models import Balance, Hold, HoldSlice
 PARAMETERS: Final = ("tenant", "key")
 _PLACE: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _MOST: Final = 200
+_PAGES: Final = {**documented.PAGES, "cursor": fitting(_PLACE.pattern)}
 _PAGE: Final = 50
 
 
@@ -69,7 +71,7 @@ class SlicesView(AdminView):
     @documented.operation(
         "listHoldSlices",
         "List what workers have borrowed",
-        query=documented.PAGES,
+        query=_PAGES,
         answer=shapes.SLICES,
     )
     def get(self, request: Request) -> Response:

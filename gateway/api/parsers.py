@@ -58,10 +58,18 @@ def parsed(raw: bytes) -> Any:
         )
     except (ValueError, RecursionError):
         raise Invalid("The body is not valid JSON.") from None
-    for word in _texts(value):
-        if _UNSTORABLE.search(word):
-            raise Invalid("The body holds a NUL character or half a surrogate pair.")
+    _check_texts(value)
     return value
+
+
+def _check_texts(value: Any) -> None:
+    sentence = "holds a NUL character or half a surrogate pair."
+    if isinstance(value, dict):
+        for name, member in value.items():
+            if not _UNSTORABLE.search(name) and any(map(_UNSTORABLE.search, _texts(member))):
+                raise Invalid.field(name, sentence)
+    if any(map(_UNSTORABLE.search, _texts(value))):
+        raise Invalid(f"The body {sentence}")
 
 
 def _check_depth(text: str) -> None:

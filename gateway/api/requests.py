@@ -13,7 +13,7 @@ from gateway.api.reach import EVERYTHING, Reach
 from tenants.errors import Invalid, NotFound
 from tenants.models import Tenant
 
-_MAX_PARAMETER: Final = 256
+MAX_PARAMETER: Final = 256
 
 M = TypeVar("M", bound=Model)
 
@@ -51,8 +51,8 @@ def parameters(given: QueryDict, known: Collection[str]) -> dict[str, str]:
             faults[name[:64]] = "is not a parameter of this."
         elif len(texts) > 1:
             faults[name] = "stands there twice."
-        elif len(texts[0]) > _MAX_PARAMETER or not texts[0].isprintable():
-            faults[name] = f"must be at most {_MAX_PARAMETER} printable characters."
+        elif len(texts[0]) > MAX_PARAMETER or not texts[0].isprintable():
+            faults[name] = f"must be at most {MAX_PARAMETER} printable characters."
         elif texts[0]:
             values[name] = texts[0]
     if faults:

@@ -100,6 +100,8 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
     operation["description"] = f"{what} {_who(access)}".strip()
     operation["tags"] = [_group(route)]
     operation["security"] = [] if access.public else [{name: []} for name in CREDENTIALS]
+    if "requestBody" in operation:
+        operation["requestBody"]["required"] = _asks_for_something(operation["requestBody"])
     usual = {
         "400": True,
         "401": not access.public,
@@ -142,6 +144,12 @@ def _who(access: Access) -> str:
 def _named(some: frozenset[str], of: Sequence[str]) -> str:
     named = [f"`{role}`" for role in of if role in some]
     return "every role" if len(named) == len(of) else " and ".join(named)
+
+
+def _asks_for_something(body: dict[str, Any]) -> bool:
+    schema = next(iter(body["content"].values()))["schema"]
+    shape = SHAPES.schemas.get(schema.get("$ref", "").rpartition("/")[2])
+    return shape is None or bool(shape["required"]) or "minProperties" in shape
 
 
 def _headers(status: str) -> Schema:

@@ -85,7 +85,7 @@ class TenantView(AdminView):
     @documented.operation(
         "deleteTenant",
         "End a tenant",
-        query={"confirm": documented.flag("Must be true.")},
+        query={"confirm": documented.consent("That you mean it.")},
         answer=None,
     )
     def delete(self, request: Request, tenant_id: UUID) -> Response:
