@@ -49,7 +49,7 @@ PRICE_COLUMNS: Final = {
 }
 #: A call with more input tokens than this costs the long context's prices.
 LONG_CONTEXT: Final = "long_context_from_tokens"
-_LONG_PRICES: Final = frozenset(n for n in PRICE_COLUMNS if n.startswith("long_context_"))
+LONG_PRICES: Final = frozenset(n for n in PRICE_COLUMNS if n.startswith("long_context_"))
 #: Columns in which nothing is 0, not null.
 _ZERO_COLUMNS: Final = ("per_request_nano", "per_image_nano", "per_minute_nano")
 
@@ -97,7 +97,7 @@ def price_row(field: str, value: object) -> dict[str, Any]:
         if clean.get(required) is None:
             raise Invalid.field(field, f"{required} must be given.")
     threshold = clean.get(LONG_CONTEXT)
-    if (threshold is None) != all(clean.get(name) is None for name in _LONG_PRICES):
+    if (threshold is None) != all(clean.get(name) is None for name in LONG_PRICES):
         raise Invalid.field(field, f"{LONG_CONTEXT} and long-context prices need each other.")
     row = {PRICE_COLUMNS[name]: amount for name, amount in clean.items() if name in PRICE_COLUMNS}
     row |= {column: row.get(column) or 0 for column in _ZERO_COLUMNS}

@@ -19,7 +19,9 @@ from tenants.models import MAX_REQUESTS
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 TEAM = re.compile(r"[A-Za-z0-9._-]{1,64}")
-MODEL_PATTERN = re.compile(r"[^\s*]{0,127}\*|[^\s*]{1,128}")
+#: Of a model's name: no spaces, no control and no direction characters.
+_LETTER = r"[^\s*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
+MODEL_PATTERN = re.compile(rf"{_LETTER}{{0,127}}\*|{_LETTER}{{1,128}}")
 MAX_LISTED = 64
 EMAIL_CHARACTERS = 254
 

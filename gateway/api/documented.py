@@ -78,6 +78,7 @@ class Lines(NamedTuple):
 
     media_type: str
     example: str
+    format: str = "lines"
 
 
 def operation(
@@ -114,7 +115,7 @@ _GOOD: Final = {200: "Done.", 201: "Made.", 204: "Done; there is nothing to tell
 
 def _taken(body: Shape | Lines | None) -> dict[str, Any] | None:
     if isinstance(body, Lines):
-        return {body.media_type: OpenApiTypes.STR}
+        return {body.media_type: {**TEXT, "minLength": 1, "format": body.format}}
     return None if body is None else {"application/json": body.ref}
 
 

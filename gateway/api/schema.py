@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from gateway.api import urls
 from gateway.api.documented import CREDENTIALS
 from gateway.api.permissions import Access
-from gateway.api.shapes.base import ERROR, SHAPES
+from gateway.api.shapes.base import ERROR, SHAPES, UNREAD
 from gateway.openapi import generator
 from gateway.openapi.schemas import Schema
 from tenants import roles
@@ -42,10 +42,14 @@ REFUSALS: Final = {
     "404": "`not_found`: there is no such thing here, or it is somebody else's.",
     "408": "`invalid_request`: the body did not come in time.",
     "413": "`body_too_large`.",
+    "414": "`invalid_request`: the address is longer than 8 KiB. Nothing has looked at what it is for.",
     "415": "`unsupported_media_type`: the body must be `application/json`.",
+    "431": "`invalid_request`: too many headers, or too long. Nothing has looked at what they are for.",
     "503": "`unavailable`, `overloaded`: come back after `Retry-After`.",
 }
 _OF_A_BODY: Final = ("408", "413", "415")
+#: Of what is no request yet, in the words of the data plane, for nobody has asked whose door it is.
+_UNREAD: Final = ("414", "431")
 _HEADERS: Final = {
     "x-request-id": "Names this answer.",
     "WWW-Authenticate": "The scheme to use.",
@@ -100,6 +104,10 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
     operation["description"] = f"{what} {_who(access)}".strip()
     operation["tags"] = [_group(route)]
     operation["security"] = [] if access.public else [{name: []} for name in CREDENTIALS]
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "query" and not parameter.get("required"):
+            # An empty one counts as absent.
+            parameter["allowEmptyValue"] = True
     if "requestBody" in operation:
         operation["requestBody"]["required"] = _asks_for_something(operation["requestBody"])
     usual = {
@@ -107,6 +115,7 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
         "401": not access.public,
         "403": not access.public,
         "404": "{" in route.path,
+        **dict.fromkeys(_UNREAD, True),
         "503": True,
         **dict.fromkeys(_OF_A_BODY, "requestBody" in operation),
     }
@@ -149,7 +158,9 @@ def _named(some: frozenset[str], of: Sequence[str]) -> str:
 def _asks_for_something(body: dict[str, Any]) -> bool:
     schema = next(iter(body["content"].values()))["schema"]
     shape = SHAPES.schemas.get(schema.get("$ref", "").rpartition("/")[2])
-    return shape is None or bool(shape["required"]) or "minProperties" in shape
+    return (
+        shape is None or bool(shape["required"]) or bool({"minProperties", "anyOf"} & shape.keys())
+    )
 
 
 def _headers(status: str) -> Schema:
@@ -164,7 +175,9 @@ def _components() -> dict[str, dict[str, Schema]]:
             status: {
                 "description": text,
                 "headers": _headers(status),
-                "content": {"application/json": {"schema": ERROR.ref}},
+                "content": {
+                    "application/json": {"schema": (UNREAD if status in _UNREAD else ERROR).ref}
+                },
             }
             for status, text in REFUSALS.items()
         },

@@ -103,11 +103,11 @@ def example_of(schema: Mapping[str, Any], components: Mapping[str, Schema]) -> A
     """What a value of this schema looks like, by the examples of its pieces."""
     if "$ref" in schema:
         return example_of(components[schema["$ref"].rpartition("/")[2]], components)
-    if "anyOf" in schema:
-        return example_of(schema["anyOf"][0], components)
     for name in ("examples", "enum"):
         if name in schema and None not in schema[name]:
             return schema[name][0]
+    if "anyOf" in schema:
+        return example_of(schema["anyOf"][0], components)
     for name in ("const", "default"):
         if name in schema:
             return schema[name]

@@ -18,6 +18,7 @@ from tests.support.server import Server, Yard
 
 WHO: Final = ("owner", "nobody")
 PHASES: Final = "examples,coverage,fuzzing,stateful"
+OTHER: Final = "somebody-else"
 SECONDS: Final = 3600
 
 
@@ -50,10 +51,18 @@ def main(arguments: list[str] | None = None) -> int:
             place.mkdir()
             installation = yard.server(place, kind="sqlite", redis=None, env={}, seed=True)
             with installation as server:
+                _add_other(server, yard.operator_password, place)
                 server.start(workers=2)
                 runs.append(_run(server, yard, who, asked, place))
                 server.stop()
     return max(run.code for run in runs)
+
+
+def _add_other(server: Server, password: str, place: Path) -> None:
+    file = place / "password"
+    file.write_text(password)
+    named = ("--username", OTHER, "--role", "owner", "--password-file", str(file))
+    server.run("operator", "create", *named)
 
 
 def _run(server: Server, yard: Yard, who: str, asked: argparse.Namespace, place: Path) -> Run:
@@ -64,10 +73,15 @@ def _run(server: Server, yard: Yard, who: str, asked: argparse.Namespace, place:
         "FUZZ_URL": server.url,
     }
     if who == "owner":
-        env |= {"FUZZ_USERNAME": server.operator, "FUZZ_PASSWORD": yard.operator_password}
+        env |= {
+            "FUZZ_USERNAME": server.operator,
+            "FUZZ_OTHER": OTHER,
+            "FUZZ_PASSWORD": yard.operator_password,
+        }
     report = place / "report.json"
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
+        f"--config-file={Path(__file__).with_name('schemathesis.toml')}",
         "run",
         f"{server.url}/v1/admin/schema",
         f"--url={server.url}",

@@ -87,6 +87,6 @@ def closed(shape: Any) -> Any:
     if not isinstance(shape, dict):
         return shape
     parts = {name: closed(each) for name, each in shape.items()}
-    if "properties" in shape and not isinstance(shape.get("type"), dict):
+    if "properties" in shape and "object" in shape.get("type", ()):
         parts.setdefault("additionalProperties", False)
     return parts

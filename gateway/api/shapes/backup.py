@@ -22,7 +22,9 @@ from gateway.openapi.schemas import (
 
 MEDIA_TYPE: Final = "application/jsonl"
 FILE: Final = Lines(
-    MEDIA_TYPE, f'{{"format":"{FORMAT}","version":{VERSION},"keks":["0f1e2d3c4b5a6978"]}}\n'
+    MEDIA_TYPE,
+    f'{{"format":"{FORMAT}","version":{VERSION},"keks":["0f1e2d3c4b5a6978"]}}\n',
+    "backup",
 )
 _TABLES: Final[Schema] = {
     "type": "object",

@@ -44,6 +44,17 @@ ERROR: Final = SHAPES.add(
         ),
     ),
 )
+UNREAD: Final = SHAPES.add(
+    "Unread",
+    answer(
+        error=answer(
+            message=shown(TEXT, "The request's address is too long."),
+            type=shown(TEXT, "invalid_request_error"),
+            param=maybe(TEXT),
+            code=shown(TEXT, "invalid_request"),
+        )
+    ),
+)
 NOTHING_ASKED: Final = SHAPES.add("Nothing", request())
 
 

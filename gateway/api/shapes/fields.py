@@ -65,10 +65,11 @@ TENANT: Final[Schema] = {
     "description": "The id or the slug of a tenant.",
     "examples": ["acme"],
 }
-GRANTED: Final = told(
-    maybe(array(TENANT, most=validation.MAX_LISTED)),
-    "Ids or slugs of the tenants that may use it, for what is shared; null: all.",
-)
+GRANTED: Final[Schema] = {
+    **maybe(array(TENANT, most=validation.MAX_LISTED)),
+    "description": "Ids or slugs of the tenants that may use it, for what is shared; null: all.",
+    "examples": [None],
+}
 GRANTED_TOLD: Final = told(maybe(array(ID)), "Ids of the tenants that may use it; null: all.")
 MODEL_PATTERNS: Final = shown(
     told(

@@ -30,15 +30,30 @@ from tenants import invitation_services, roles
 ROLE: Final = told(
     one_of(roles.MEMBER_ORDER), "An owner changes what is the tenant's; a member reads it."
 )
+
+
+def _one_of_two(**members: Schema) -> Schema:
+    """Somebody new, who has a name; or somebody who is there already, and has all else."""
+    of_new = ("username", "email", "password")
+    return {
+        **request(**members),
+        "anyOf": [
+            {"required": ["username"], "properties": {"user": False}},
+            {"required": ["user"], "properties": dict.fromkeys(of_new, False)},
+        ],
+    }
+
+
 NEW_MEMBER: Final = SHAPES.add(
     "NewMember",
-    request(
+    _one_of_two(
         username=shown(named(), "ada"),
         email=EMAIL,
         role=ROLE,
         password=NEW_PASSWORD,
         user=told(
-            ID, "Of somebody who is there already; with a role alone. For staff of the house."
+            {**ID, "format": "person"},
+            "Of somebody who is there already; with a role alone. For staff of the house.",
         ),
     ),
     username="ada",

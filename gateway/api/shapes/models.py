@@ -54,7 +54,21 @@ _PRICE: Final[dict[str, Schema]] = {
         for name in services.PRICE_COLUMNS
     },
 }
+_LONG: Final = [name for name in services.PRICE_COLUMNS if name in services.LONG_PRICES]
+_NEEDS_BOTH: Final[Schema] = {
+    "anyOf": [
+        {"properties": dict.fromkeys((services.LONG_CONTEXT, *_LONG), NOTHING)},
+        {
+            "required": [services.LONG_CONTEXT],
+            "properties": {services.LONG_CONTEXT: {"type": "integer"}},
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}} for name in _LONG
+            ],
+        },
+    ]
+}
 _NEW_PRICE: Final = {
+    **_NEEDS_BOTH,
     **request(_NEEDED, **{name: _PRICE[name] for name in services.PRICE_RULES}),
     "examples": [{"input_usd_per_mtok": "2.5", "output_usd_per_mtok": "10"}],
 }

@@ -2,7 +2,10 @@
 
 from typing import Final
 
+from django.conf import settings
+
 from gateway.api.shapes.base import SHAPES
+from gateway.api.shapes.fields import named
 from gateway.openapi.schemas import (
     COUNT,
     FLAG,
@@ -26,6 +29,11 @@ from tenants import roles
 #: Of a password or a name to sign in with; what a new password has to be is told by its refusal.
 MAX_CHARACTERS: Final = 1024
 _TYPED: Final = text(1, MAX_CHARACTERS)
+#: A common one, or one that looks like the name, is refused as well.
+NEW_PASSWORD: Final = {
+    **text(settings.SHORTEST_PASSWORD, MAX_CHARACTERS),
+    "format": "password",
+}
 
 SIGN_IN: Final = SHAPES.add(
     "SignIn",
@@ -47,13 +55,17 @@ SIGNED_IN: Final = SHAPES.add(
 )
 PASSWORD_CHANGE: Final = SHAPES.add(
     "PasswordChange",
-    request(("current_password", "new_password"), current_password=_TYPED, new_password=_TYPED),
+    request(
+        ("current_password", "new_password"), current_password=_TYPED, new_password=NEW_PASSWORD
+    ),
     current_password="a lamp in every window",
     new_password="a window in every house",
 )
 ACCEPTANCE: Final = SHAPES.add(
     "Acceptance",
-    request(("token", "username", "password"), token=_TYPED, username=_TYPED, password=_TYPED),
+    request(
+        ("token", "username", "password"), token=_TYPED, username=named(), password=NEW_PASSWORD
+    ),
     token="QmVob2xkLCBhIHNlY3JldCB0aGF0IGlzIHNlZW4gb25jZQ",
     username="ada",
     password="a lamp in every window",

@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from gateway.api.shapes import people
 from gateway.api.shapes.base import SHAPES, listed
 from gateway.api.shapes.fields import EMAIL, WHO, named, some_of
-from gateway.api.shapes.people import MAX_CHARACTERS
 from gateway.openapi.schemas import (
     FLAG,
     ID,
@@ -22,21 +22,20 @@ from gateway.openapi.schemas import (
     one_of,
     request,
     shown,
-    text,
     told,
 )
 from tenants import operator_services, roles, service_tokens
 
 ROLE: Final = one_of(roles.ORDER)
 #: Of somebody who is made; and as it is told, once.
-NEW_PASSWORD: Final = told(maybe(text(1, MAX_CHARACTERS)), "Null: one is made, and told once.")
+NEW_PASSWORD: Final = told(maybe(people.NEW_PASSWORD), "Null: one is made, and told once.")
 MADE_PASSWORD: Final = told(TEXT, "One that was made here; this is the only sight of it.")
 _CHANGED: Final[dict[str, Schema]] = {
     "username": shown(named(), "ada"),
     "email": EMAIL,
     "role": ROLE,
     "is_active": told(FLAG, "False: locked out at once, until it is true again."),
-    "password": told(text(1, MAX_CHARACTERS), "To be changed at the next sign-in."),
+    "password": told(people.NEW_PASSWORD, "To be changed at the next sign-in."),
 }
 NEW_OPERATOR: Final = SHAPES.add(
     "NewOperator",
