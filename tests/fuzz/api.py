@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,8 @@ from typing import Any, Final
 from tests.support.environment import ROOT
 from tests.support.server import Server, Yard
 
-WHO: Final = ("owner", "nobody")
+OWNER: Final = "owner"
+WHO: Final = (OWNER, "nobody")
 PHASES: Final = "examples,coverage,fuzzing,stateful"
 OTHER: Final = "somebody-else"
 SECONDS: Final = 3600
@@ -27,8 +29,33 @@ class Run:
     """What came of one of them."""
 
     who: str
-    report: dict[str, Any]
     code: int
+    report: dict[str, Any]
+    figures: dict[str, dict[str, int]]
+
+    def lines(self) -> Iterator[str]:
+        """For people; a block of Markdown."""
+        report, cases = self.report, self.report["test_cases"]
+        statuses = self.figures["statuses"]
+        server_errors = sum(count for status, count in statuses.items() if status == "500")
+        yield f"### As {'an owner' if self.who == OWNER else 'nobody'}"
+        yield ""
+        yield f"- operations: {report['operations']['tested']} of {report['operations']['total']}"
+        yield (
+            f"- cases: {cases['generated']:,} in {report['running_time']:.0f} s, phases "
+            + ", ".join(f"{name} ({told['status']})" for name, told in report["phases"].items())
+        )
+        told = ", ".join(f"{status} × {count:,}" for status, count in sorted(statuses.items()))
+        yield f"- answers: {told}"
+        failures = cases["unique_failures"]
+        yield f"- server errors (500): {server_errors}; undeclared statuses and other failures: {failures}"
+        excused = ", ".join(
+            f"{reason} ({count})" for reason, count in self.figures["excused"].items()
+        )
+        yield f"- valid by the schema and refused with 400, because of: {excused or 'nothing'}"
+        for failure in report["failures"]:
+            yield f"- **{failure['title']}**: {', '.join(failure['operations'])}"
+        yield ""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,6 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
                 server.start(workers=2)
                 runs.append(_run(server, yard, who, asked, place))
                 server.stop()
+    lines = [line for run in runs for line in run.lines()]
+    sys.stdout.write("\n".join(lines) + "\n")
     return max(run.code for run in runs)
 
 
@@ -72,13 +101,14 @@ def _run(server: Server, yard: Yard, who: str, asked: argparse.Namespace, place:
         "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks",
         "FUZZ_URL": server.url,
     }
-    if who == "owner":
+    if who == OWNER:
         env |= {
             "FUZZ_USERNAME": server.operator,
             "FUZZ_OTHER": OTHER,
             "FUZZ_PASSWORD": yard.operator_password,
         }
-    report = place / "report.json"
+    report, figures = place / "report.json", place / "figures.json"
+    env["FUZZ_FIGURES"] = str(figures)
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         f"--config-file={Path(__file__).with_name('schemathesis.toml')}",
@@ -99,8 +129,9 @@ def _run(server: Server, yard: Yard, who: str, asked: argparse.Namespace, place:
         *(f"--include-operation-id={name}" for name in asked.operation),
     ]
     done = subprocess.run(command, cwd=place, env=env, timeout=SECONDS, check=False)
-    told = json.loads(report.read_text()) if report.exists() else {}
-    return Run(who, told, done.returncode)
+    return Run(
+        who, done.returncode, json.loads(report.read_text()), json.loads(figures.read_text())
+    )
 
 
 if __name__ == "__main__":
