@@ -17,6 +17,9 @@ FILTERS: Final = {
     **{name: name for name in ("tenant", "project", "key", "team", "model", "provider")},
     "account": "user",
     "user": "user",
+    "store_id": "store",
+    "username": "member",
+    "operator": "member",
     "request_id": "call",
     "trace_id": "trace",
     "target": "key",
@@ -28,6 +31,7 @@ FIELDS: Final = {
     **{name: name for name in ("tenant", "project", "key", "model", "provider")},
     "account": "user",
     "user": "user",
+    "store_id": "store",
     "tenants": "tenant",
     "id": "key",
 }

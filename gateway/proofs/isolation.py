@@ -1,9 +1,9 @@
 """The proof that tenants are apart: each tries everything at every door with the things of the other, and is answered as if there
 were no such thing; and nothing of the other's has changed.
 
-Two tenants have one of everything, a third has nothing but keys. Whoever tries has a key with every scope. The doors come from
-the URLconf itself, and each is tried with every method. What is answered is compared with what is answered for names that nobody
-has.
+Two tenants have one of everything, a third has nothing but keys. Whoever tries has a key with every scope; then people of a
+tenant, who sign in, try the admin API. The doors come from the URLconf itself, and each is tried with every method. What is
+answered is compared with what is answered for names that nobody has.
 """
 
 import asyncio
@@ -34,6 +34,9 @@ _QUIET_SECONDS: Final = 20.0
 _PAUSE: Final = 0.5
 _READS: Final = ("GET", "HEAD", "OPTIONS")
 _MOST_SHOWN: Final = 50
+#: What is open to people of a tenant, without what is about their own sign-in: to end that would end the trial.
+_OF_PEOPLE: Final = "v1/admin/"
+_OF_ONESELF: Final = "v1/admin/auth/"
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,28 @@ class _Admin(httpx.Client):
         return house.checked(self.request(method, path, json=body))
 
 
-class _Holder(httpx.Client):
+class _Person(httpx.Client):
+    """Somebody of a side, with the token of a sign-in."""
+
+    def __init__(self, port: int, bearer: str = "") -> None:
+        super().__init__(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
+        self.headers["authorization"] = f"Bearer {bearer}"
+
+    def ask(self, request: Request) -> Answer:
+        answer = self.request(
+            request.method,
+            request.path,
+            content=request.body,
+            headers={"content-type": "application/json"},
+        )
+        return Answer(answer.status_code, dict(answer.headers), answer.content)
+
+
+class _Holder(_Person):
     """Whoever holds keys of a side, and takes a new one when the old has made enough changes."""
 
     def __init__(self, port: int, admin: sides.Admin, side: Side) -> None:
-        super().__init__(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
+        super().__init__(port)
         self._admin = admin
         self._side = side
         self._changes = _CHANGES_OF_A_KEY
@@ -111,13 +131,15 @@ class _Holder(httpx.Client):
         if self._changes >= _CHANGES_OF_A_KEY:
             self.headers["authorization"] = f"Bearer {sides.key_of(self._admin, self._side)}"
             self._changes = 0
-        answer = self.request(
-            request.method,
-            request.path,
-            content=request.body,
-            headers={"content-type": "application/json"},
-        )
-        return Answer(answer.status_code, dict(answer.headers), answer.content)
+        return super().ask(request)
+
+
+#: Comes in with a credential of whoever tries.
+Enter = Callable[[], _Person]
+
+
+def _is_of_people(door: Door) -> bool:
+    return door.route.startswith(_OF_PEOPLE) and not door.route.startswith(_OF_ONESELF)
 
 
 class _Trial:
@@ -141,16 +163,30 @@ class _Trial:
         read, close = opened(self._served.database_url)
         try:
             for tries, suffers in ((one, two), (two, one), (third, one)):
-                self._pair(tries, suffers, found, read)
+                self._pair(tries.label, tries, suffers, found, read, self._holder(tries))
+            theirs = [door for door in found if _is_of_people(door)]
+            for tries, role, suffers in ((one, "owner", two), (two, "member", one)):
+                if theirs:
+                    who, enter = f"{role} of {tries.label}", self._person(tries, role)
+                    self._pair(who, tries, suffers, theirs, read, enter)
         finally:
             close()
 
-    def _pair(self, tries: Side, suffers: Side, found: Sequence[Door], read: Read) -> None:
-        who = f"{tries.label} against {suffers.label}"
+    def _holder(self, side: Side) -> Enter:
+        return lambda: _Holder(self._served.port, self._admin, side)
+
+    def _person(self, side: Side, role: str) -> Enter:
+        token = sides.signed_in(self._admin, side, role)
+        return lambda: _Person(self._served.port, token)
+
+    def _pair(
+        self, who: str, tries: Side, suffers: Side, found: Sequence[Door], read: Read, enter: Enter
+    ) -> None:
+        who = f"{who} against {suffers.label}"
         before = self._quiet(read, suffers)
         everything = [it for door in found for it in attempts(door, suffers.names, tries.own)]
         self._tell(f"{who}: {len(everything):,} attempts at {len(found)} doors.")
-        self._all_at_once(tries, suffers, everything)
+        self._all_at_once(who, enter, suffers, everything)
         after = self._quiet(read, suffers)
         for table in (name for name, digest in after.items() if digest != before[name]):
             self.report.found.fault(f"{who}: rows of {table} have changed")
@@ -177,14 +213,15 @@ class _Trial:
             time.sleep(_PAUSE / 10)
         return str(rows[0]["id"])
 
-    def _all_at_once(self, tries: Side, suffers: Side, everything: Sequence[Attempt]) -> None:
+    def _all_at_once(
+        self, who: str, enter: Enter, suffers: Side, everything: Sequence[Attempt]
+    ) -> None:
         shares = [everything[number::_AT_ONCE] for number in range(_AT_ONCE)]
 
         def work(share: Sequence[Attempt]) -> Found:
             found = Found()
-            with _Holder(self._served.port, self._admin, tries) as holder:
-                who = f"{tries.label} against {suffers.label}"
-                Pryer(who, holder.ask, suffers, found).pry(share)
+            with enter() as visitor:
+                Pryer(who, visitor.ask, suffers, found).pry(share)
             return found
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -34,7 +34,7 @@ def furnished(admin: Admin, call: Caller, base_url: str, label: str) -> Side:
         side.names.append(Name(kind, thing["id"], NOBODY, True))
     for kind, own in (
         *(("tenant", "slug"), ("project", "name"), ("user", "username"), ("provider", "name")),
-        ("key", "team"),
+        *(("key", "team"), ("store", "store_id"), ("store", "name"), ("member", "username")),
     ):
         side.names.append(_text(kind if own != "team" else "team", made[kind][own]))
     model = f"model-{secrets.token_hex(6)}"
@@ -80,7 +80,26 @@ def _things(admin: Admin, base_url: str, label: str) -> dict[str, dict[str, Any]
         {"name": named("key"), "project": project["id"], "account": user["id"], "scopes": SCOPES},
     )
     made = {"tenant": tenant, "project": project, "user": user, "provider": provider, "key": key}
-    return {**made, "inner": inner}
+    return {**made, "inner": inner, **_of_people(admin, tenant["id"], named)}
+
+
+def _of_people(admin: Admin, tenant: str, named: Callable[[str], str]) -> dict[str, dict[str, Any]]:
+    """A store, somebody who signs in, and an invitation for somebody else."""
+    store = {"tenant": tenant, "store_id": named("store"), "name": named("store")}
+    person = {"username": named("member"), "password": secrets.token_urlsafe(24)}
+    return {
+        "store": admin("POST", "stores", {**store, "api_key": secrets.token_hex(16)}),
+        "member": admin("POST", f"tenants/{tenant}/members", person),
+        "invitation": admin("POST", "invitations", {"tenant": tenant}),
+    }
+
+
+def signed_in(admin: Admin, side: Side, role: str) -> str:
+    """The token of a new person of that side, who has that role there, by an invitation."""
+    invited = admin("POST", "invitations", {"tenant": side.own["tenant"], "role": role})
+    person = {"username": f"pries-{secrets.token_hex(6)}", "password": secrets.token_urlsafe(24)}
+    admin("POST", "auth/accept-invitation", {**person, "token": invited["token"]})
+    return str(admin("POST", "auth/login", person)["token"])
 
 
 def bare(admin: Admin) -> Side:
