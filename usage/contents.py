@@ -4,6 +4,7 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
+from django.db.models import Exists, OuterRef
 
 from tenants import audit, keyring
 from tenants.actor import Actor
@@ -36,6 +37,12 @@ class Bodies(msgspec.Struct, frozen=True):
 
 def place(tenant_id: UUID, request_id: UUID) -> Place:
     return Place("usage_requestcontent", "sealed", tenant_id, request_id, 1)
+
+
+#: Of log rows: whether anything was kept of the call's bodies and is still there.
+IS_KEPT: Final = Exists(
+    RequestContent.objects.filter(month=OuterRef("month"), request_id=OuterRef("request_id"))
+)
 
 
 def content_of(call: RequestLog) -> RequestContent | None:

@@ -142,7 +142,7 @@ class CostMaths:
 def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
     """By the id that the caller saw, or by ours."""
     try:
-        row = logs.call_named(request_id)
+        row = logs.call_named(request_id, RequestLog.objects.annotate(has_content=contents.IS_KEPT))
     except NotFound:
         raise Http404 from None
     attempts, entries = list(logs.attempts_of(row)), list(logs.lines_of(row))
@@ -165,7 +165,6 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
         "unpriced": _unpriced_model(row) if role_of(request) in roles.CHANGERS else None,
         "key": APIKey.objects.filter(pk=row.key_id).only("id", "name").first(),
         "may_audit": role_of(request) in roles.AUDITORS,
-        "has_content": role_of(request) in roles.AUDITORS and contents.content_of(row) is not None,
     }
     return render(request, "console/requests/detail.html", context)
 
