@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from django.conf import settings
@@ -124,7 +124,7 @@ def _operation(
             )
             for parameter in it.get("parameters", [])
         ],
-        body=_fields(told, sent.get("schema", {})),
+        body=list(_with_parts(told, sent.get("schema", {}))),
         answer=_fields(told, media.get("schema", {})),
         example=_shown(_example(media)),
         headers=[
@@ -149,6 +149,15 @@ def _fields(told: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Field]:
     ]
 
 
+def _with_parts(told: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Field]:
+    """With the members of what is in lists of it."""
+    members = _whole(told, schema).get("properties", {})
+    for field in _fields(told, schema):
+        yield field
+        for part in _fields(told, members[field.name].get("items", {})):
+            yield replace(part, name=f"{field.name}[].{part.name}")
+
+
 def _whole(told: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
     """What it refers to, if it is a reference."""
     if "$ref" not in part:
@@ -161,7 +170,7 @@ def _whole(told: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any
 def _type(told: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if "const" in schema:
         return json.dumps(schema["const"])
-    if "anyOf" in schema:
+    if "anyOf" in schema and "type" not in schema:
         return " or ".join(_type(told, each) for each in schema["anyOf"])
     if "enum" in schema:
         return " or ".join(json.dumps(each) for each in schema["enum"])

@@ -39,6 +39,12 @@ def test_it_has_every_operation_with_its_curl_line_and_its_errors(page):
             assert status < "300" or told["description"] in text
 
 
+def test_members_of_what_is_in_a_list_of_a_body_are_told(page):
+    for name in ("targets[].upstream_model", "prices[].input_usd_per_mtok"):
+        assert f"<code>{name}</code>" in page
+    assert "any or any" not in page
+
+
 def test_it_takes_nothing_inline_and_nothing_from_elsewhere(page):
     elements = Elements(page).found
     assert not {tag for tag, _ in elements} & {"script", "style", "iframe", "object", "form"}
