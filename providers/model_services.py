@@ -119,11 +119,17 @@ def _prices(field: str, value: object) -> list[dict[str, Any]]:
     return [price_row(field, item) for item in value]
 
 
+def _priority(field: str, value: object) -> int | None:
+    """As a limit, but nought is one, too; null is nought."""
+    # To Python false and 0.0 are nought as well.
+    return 0 if value == 0 and type(value) is int else validation.limit(field, value)
+
+
 TARGET_RULES: Final[dict[str, Rule]] = {
     "provider": lambda field, value: value,
     "upstream_model": lambda field, value: validation.name(field, value, 256),
     "weight": pending_rule(1),
-    "priority": lambda field, value: 0 if value == 0 else validation.limit(field, value),
+    "priority": _priority,
 }
 
 

@@ -202,3 +202,14 @@ def test_an_unknown_model_is_a_404(api, name):
     assert api.get(f"models/{name}").status_code == 404
     assert api.delete(f"models/{name}").status_code == 404
     assert api.patch(f"models/{name}", {"context_window": 1}).status_code == 404
+
+
+@pytest.mark.parametrize("priority", [False, True, 0.0, "0", -1])
+def test_a_priority_that_is_no_number_is_refused_also_where_python_takes_it_for_nought(
+    api, priority
+):
+    api.post("providers", {"name": "main", "kind": "demo"})
+    target = {"provider": "main", "upstream_model": "echo", "priority": priority}
+    answer = api.post("models", {"id": "new", "targets": [target]})
+    assert answer.status_code == 400
+    assert "targets" in " ".join(answer.json()["error"]["fields"])
