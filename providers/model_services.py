@@ -105,9 +105,16 @@ def price_row(field: str, value: object) -> dict[str, Any]:
     return {**row, LONG_CONTEXT: threshold, **{name: clean.get(name) for name in others}}
 
 
+def _reference(field: str, value: object) -> str:
+    """An id or a name; whether there is such a thing is seen later. A number is no name, even if something is called "7"."""
+    if not isinstance(value, str | UUID):
+        raise Invalid.field(field, "must be a text: an id or a name.")
+    return str(value)
+
+
 PRICE_RULES: Final[dict[str, Rule]] = {
     "effective_from": validation.moment,
-    "tenant": lambda field, value: value,
+    "tenant": lambda field, value: None if value is None else _reference(field, value),
     LONG_CONTEXT: _tokens,
     **{name: lambda f, v: None if v is None else nano(f, v) for name in PRICE_COLUMNS},
 }
@@ -126,7 +133,7 @@ def _priority(field: str, value: object) -> int | None:
 
 
 TARGET_RULES: Final[dict[str, Rule]] = {
-    "provider": lambda field, value: value,
+    "provider": _reference,
     "upstream_model": lambda field, value: validation.name(field, value, 256),
     "weight": pending_rule(1),
     "priority": _priority,

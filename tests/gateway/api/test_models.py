@@ -213,3 +213,19 @@ def test_a_priority_that_is_no_number_is_refused_also_where_python_takes_it_for_
     answer = api.post("models", {"id": "new", "targets": [target]})
     assert answer.status_code == 400
     assert "targets" in " ".join(answer.json()["error"]["fields"])
+
+
+def test_a_number_is_no_provider_and_no_tenant_even_where_one_is_called_that(api):
+    api.post("providers", {"name": "7", "kind": "demo"})
+    api.post("tenants", {"name": "Seven", "slug": "7"})
+    price = {"input_usd_per_mtok": "1", "output_usd_per_mtok": "1"}
+    for body in (
+        {"targets": [{"provider": 7, "upstream_model": "echo"}]},
+        {"prices": [{**price, "tenant": 7}]},
+    ):
+        assert api.post("models", {"id": "new", **body}).status_code == 400
+    named = {"targets": [{"provider": "7", "upstream_model": "echo"}]}
+    assert (
+        api.post("models", {"id": "new", **named, "prices": [{**price, "tenant": "7"}]}).status_code
+        == 201
+    )
