@@ -110,7 +110,9 @@ def _run(server: Server, yard: Yard, who: str, asked: argparse.Namespace, place:
     report, figures = place / "report.json", place / "figures.json"
     env["FUZZ_FIGURES"] = str(figures)
     command = [
-        str(Path(sys.executable).with_name("schemathesis")),
+        sys.executable,
+        "-c",
+        "import sys; from schemathesis.cli import schemathesis; sys.exit(schemathesis())",
         f"--config-file={Path(__file__).with_name('schemathesis.toml')}",
         "run",
         f"{server.url}/v1/admin/schema",
