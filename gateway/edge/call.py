@@ -158,6 +158,9 @@ class WireCall(Carrier):
     def _begin(self, status: int, headers: Headers) -> bytes:
         reader = self.reader
         self._body = None  # of a caller who is refused
+        if self._limit is not None:
+            # Answered before the body was here: what still comes of it is nobody's, and the next request is behind it.
+            self._end_body()
         if lifecycle.draining() or (reader is not None and reader.has_more):
             self.closes = True
         head, self._is_chunked = heads.head(status, headers, closes=self.closes)

@@ -1,5 +1,8 @@
 """Revoked means revoked: on every worker, under load, for calls that run, and whatever is broken beside it."""
 
+import http.client
+import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -225,6 +228,34 @@ def assert_ended_and_charged(house: House, stream: Stream) -> None:
     stream.assert_broken_off("invalid_api_key")
     request_id = assert_charged(house.server, stream, "invalid_api_key", "revoked")
     house.oracle.wait_closed(f"{request_id}-1")
+
+
+def test_who_is_refused_in_the_middle_of_a_body_is_heard_again_on_the_same_connection(house: House):
+    """Clients send head and body apart, so a key can end in between; what still comes of the body is not the next request's."""
+    key = house.stage.key()
+    body = json.dumps(chat("up/ok")).encode()
+    asking = (
+        "".join(f"{name}: {value}\r\n" for name, value in key.headers.items())
+        + "host: gatehouse\r\n"
+    )
+    head = f"POST /v1/chat/completions HTTP/1.1\r\n{asking}content-length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", house.server.port), timeout=10.0) as caller:
+        caller.sendall(head.encode() + body[:5])
+        time.sleep(SEEN_WITHIN / 2)  # read, looked up, and the rest of the body is waited for
+        house.stage.revoke(key)
+        time.sleep(SEEN_WITHIN)
+        caller.sendall(body[5:])
+        assert status_on(caller) == 401
+        caller.sendall(f"GET /v1/models HTTP/1.1\r\n{asking}\r\n".encode())
+        assert status_on(caller) == 401
+
+
+def status_on(caller: socket.socket) -> int:
+    """The next answer's status; the answer is read to its end."""
+    answer = http.client.HTTPResponse(caller)
+    answer.begin()
+    answer.read()
+    return answer.status
 
 
 # --- Redis is a courtesy ----------------------------------------------------------------------------------------------
