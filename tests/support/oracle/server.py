@@ -103,7 +103,10 @@ class _Reply:
 
     async def _stream(self, answer: answers.Answer) -> None:
         script = self.script
-        await self._head(200, "text/event-stream; charset=utf-8", length=None)
+        # An answer that ends cleanly before its connection is closed has to say so: whoever sent the next call in between could
+        # not know whether it was read.
+        closing = (("connection", "close"),) if script.error_after is not None else ()
+        await self._head(200, "text/event-stream; charset=utf-8", length=None, extra=closing)
         if answer.wants_usage or script.usage == "running":
             self.call.usage = _told(answer)
         sent = 0
