@@ -40,6 +40,26 @@ def test_the_log_and_the_books_of_a_deleted_key_and_of_an_ended_tenant_stay(door
     assert audited(door, tenant.id)[-1] == "tenant.deleted"
 
 
+def test_who_paid_stands_in_the_log_and_in_the_books_after_they_are_deleted(door: Door) -> None:
+    tenant = door.new_tenant()
+    payer = door.change("POST", "users", {"tenant": tenant.id, "username": "Ada"})
+    door.change("POST", f"users/{payer['id']}/top-up", {"amount_usd": "1"})
+    key = door.new_key(tenant, account=payer["id"])
+    answer = eventually(
+        lambda: (found := door.chat("oracle/ok", key=key)).status_code == 200 and found
+    )
+    before = door.row(answer)
+    door.change("DELETE", f"users/{payer['id']}")
+    (row,) = logged(door, account=payer["id"])
+    assert (row["account"], row["status"], row["cost_usd"]) == ("Ada", 200, "0.000014")
+    assert door.row(answer) == before
+    (entry,) = door.entries(answer)
+    assert entry["cost_nano_usd"] == 14_000
+    paid = "SELECT account FROM usage_ledgerentry WHERE tenant = %s"
+    assert door.server.query(paid, [tenant.slug]) == [("Ada",)]
+    assert audited(door, payer["id"])[-1] == "account.deleted"
+
+
 def test_rotation_neither_resets_nor_loses_what_was_used(door: Door) -> None:
     key = door.new_key(rate_limit_rpm=60)
     for _ in range(2):
