@@ -162,13 +162,15 @@ class _Trial:
         self.report.doors = len(found)
         read, close = opened(self._served.database_url)
         try:
-            for tries, suffers in ((one, two), (two, one), (third, one)):
-                self._pair(tries.label, tries, suffers, found, read, self._holder(tries))
+            # People first: what keys ask for by the other's names stands, refused, in their own tenant's log, and there its
+            # people would rightly find it.
             theirs = [door for door in found if _is_of_people(door)]
             for tries, role, suffers in ((one, "owner", two), (two, "member", one)):
                 if theirs:
                     who, enter = f"{role} of {tries.label}", self._person(tries, role)
                     self._pair(who, tries, suffers, theirs, read, enter)
+            for tries, suffers in ((one, two), (two, one), (third, one)):
+                self._pair(tries.label, tries, suffers, found, read, self._holder(tries))
         finally:
             close()
 
