@@ -3,6 +3,7 @@
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -81,6 +82,11 @@ def unwrap(row: RootSecret) -> Root:
     return Root(row.id, row.version, bytes(row.salt), root)
 
 
+def once_committed(remember: Callable[[], None]) -> None:
+    """Only what was committed is remembered: a root made in a transaction that rolls back is nobody's."""
+    transaction.on_commit(remember)
+
+
 class Keyring:
     """Roots by (purpose, tenant), read once. Bounded; `forget` is for the tests and for rotation."""
 
@@ -111,8 +117,7 @@ class Keyring:
                 raise sealing.UnknownKey("There is no such secret.")
             row = _make(purpose, tenant_id)
         root = unwrap(row)
-        # Only what was committed is remembered: a root made in a transaction that rolls back is nobody's.
-        transaction.on_commit(lambda: self._remember(name, root))
+        once_committed(lambda: self._remember(name, root))
         return root
 
     def _remembered(self, name: tuple[str, UUID | None]) -> Root | None:

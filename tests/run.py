@@ -46,10 +46,23 @@ class Run:
 
 SQLITE = Run("sqlite", {"TEST_DATABASE": "sqlite"})
 POSTGRES = Run("postgres", {"TEST_DATABASE": "postgres"}, may_be_empty=True)
-_OF_CALLS = ("-m", "data_plane")
+
+
+def _of_calls() -> tuple[str, ...]:
+    """What is about calls. The files are named because to read all the others takes longer than some of these tests."""
+    files = (environment.ROOT / "tests").rglob("test_*.py")
+    return (
+        "-m",
+        "data_plane",
+        *sorted(str(file) for file in files if "data_plane" in file.read_text()),
+    )
+
+
 FURTHER_WAYS = (
-    Run("sqlite, calls by the views", {**SQLITE.environment, "TEST_EXPRESS": "off"}, _OF_CALLS),
-    Run("sqlite, upstreams by httpx", {**SQLITE.environment, "TEST_TRANSPORT": "httpx"}, _OF_CALLS),
+    Run("sqlite, calls by the views", {**SQLITE.environment, "TEST_EXPRESS": "off"}, _of_calls()),
+    Run(
+        "sqlite, upstreams by httpx", {**SQLITE.environment, "TEST_TRANSPORT": "httpx"}, _of_calls()
+    ),
 )
 
 
@@ -173,12 +186,19 @@ def _pytest(run: Run, arguments: tuple[str, ...], folder: Path) -> Seen:
     command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}"]
     # What failed last time is remembered apart from the developer's own cache.
     command += ["-o", f"cache_dir={folder / 'cache'}", *run.arguments, *arguments]
-    code = subprocess.call(command, cwd=environment.ROOT, env=os.environ | run.environment)
+    code = subprocess.call(command, cwd=environment.ROOT, env=_inherited() | run.environment)
     seen = Seen(code)
     if report.exists():
         for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - written by our own pytest
             _note(case, seen)
     return seen
+
+
+def _inherited() -> dict[str, str]:
+    """The process's own environment. Containers often forbid byte code to be kept: then every worker would write the
+    assertions of five hundred modules anew, and every server compile the house at its start.
+    """
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _note(case: ElementTree.Element, seen: Seen) -> None:

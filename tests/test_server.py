@@ -8,6 +8,9 @@ import pytest
 
 from tests.support.server import Server, ServerFailed
 
+# On one database: this is about processes.
+pytestmark = pytest.mark.sqlite
+
 Gatehouse = Callable[..., Server]
 
 

@@ -14,6 +14,9 @@ import pytest
 from keys import tokens
 from tests.gateway.door import PROMPT, Door, Json, Key, error_of, eventually, nothing_sent, refused
 
+# On one database: this is about the wire and not about the tables behind it.
+pytestmark = pytest.mark.sqlite
+
 CHAT = "/v1/chat/completions"
 GOOD: Json = {"model": "oracle/ok", "messages": PROMPT}
 

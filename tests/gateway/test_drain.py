@@ -17,7 +17,8 @@ from tests.chaos.streams import Stream, assert_charged
 from tests.support.oracle import Oracle
 from tests.support.server import Server, Yard
 
-pytestmark = pytest.mark.chaos
+# On one database: this is about the wire and not about the tables behind it.
+pytestmark = [pytest.mark.chaos, pytest.mark.sqlite]
 
 Gatehouse = Callable[..., Server]
 PRE_DRAIN = 5.0

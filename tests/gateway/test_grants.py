@@ -8,7 +8,8 @@ import pytest
 from tests.gateway.door import Door, Key, error_of, refused
 from tests.support.oracle import Oracle
 
-pytestmark = pytest.mark.data_plane
+# On one database: this is about the wire and not about the tables behind it.
+pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 
 def new_name() -> str:

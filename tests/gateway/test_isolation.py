@@ -132,6 +132,7 @@ def test_a_key_finds_nothing_of_another_tenant_at_any_door_of_its_own(two, key):
     assert found.routes == {door.route for door in below(*STATE)}
 
 
+@pytest.mark.sqlite  # the proof itself takes either: docs/evidence/isolation.md
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ["owner", "member"])
 def test_a_member_finds_nothing_of_another_tenant_at_any_door_of_the_admin_api(two, role):
@@ -235,6 +236,7 @@ def test_no_attempt_is_no_proof():
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite  # the proof itself takes either: docs/evidence/isolation.md
 @pytest.mark.slow
 @pytest.mark.sqlite
 @pytest.mark.usefixtures("yard")

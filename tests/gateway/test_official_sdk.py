@@ -15,7 +15,8 @@ from tests.support.environment import ROOT
 from tests.support.llama import Llama
 from tests.support.oracle.script import text_of
 
-pytestmark = pytest.mark.data_plane
+# On one database: this is about the wire and not about the tables behind it.
+pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 TEXT = "".join(text_of(5))
 TOOL = {
@@ -70,7 +71,6 @@ def test_the_newest_version_of_the_sdk_does_not_notice(door: Door, models: dict[
     assert facts["async"] == TEXT
 
 
-@pytest.mark.sqlite
 def test_the_sdk_of_npm_does_not_notice(door: Door, models: dict[str, str]) -> None:
     programs.need_node("openai")
     left_id = "left-by-node-1"

@@ -32,7 +32,8 @@ EMBEDDING_BODY = (
     rb'{"input":[[1,2],[ 3 ]],"dimensions":3,"encoding_format":"float","model":"embed/ok","x":1.50}'
 )
 
-pytestmark = pytest.mark.data_plane
+# On one database: this is about the wire and not about the tables behind it.
+pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 
 @pytest.mark.parametrize(

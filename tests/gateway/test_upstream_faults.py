@@ -10,7 +10,8 @@ import pytest
 from tests.gateway.door import PROMPT, Door, Json, error_of
 from tests.gateway.wire import EVENT, chunked, is_cut_off_cleanly, stream_head
 
-pytestmark = pytest.mark.data_plane
+# On one database: this is about the wire and not about the tables behind it.
+pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 

@@ -377,6 +377,7 @@ class Undo(Exception):
     pass
 
 
+@pytest.mark.sqlite  # what is checked is read before
 @pytest.mark.slow
 def test_two_thousand_random_edits_are_found(chain):
     chance = random.Random(20261121)

@@ -548,6 +548,7 @@ def _edit(table: str, column: str, by: str, at: int, chance: random.Random) -> N
         cursor.execute(f"UPDATE {table} SET {column} = %s {where}", [other, SCOPE, at])
 
 
+@pytest.mark.sqlite  # what is checked is read before
 @pytest.mark.slow
 def test_twelve_hundred_random_hands_in_a_pruned_log_are_found(pruned):
     chance = random.Random(20261129)

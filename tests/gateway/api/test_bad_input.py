@@ -22,6 +22,9 @@ from tests.cast import Api
 from tests.support.addresses import new_address
 from tests.support.environment import ROOT
 
+# On one database: what is refused here is refused before a table is asked.
+pytestmark = pytest.mark.sqlite
+
 Json = dict[str, Any]
 Place = dict[str, str]
 #: By what they are, so that a failure says which it was.

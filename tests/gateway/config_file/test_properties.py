@@ -16,6 +16,9 @@ from tenants.actor import Actor
 from tenants.models import AuditEvent
 from tests.gateway.config_file.state import configured
 
+# On one database: many files, each through the services that other tests take through both.
+pytestmark = pytest.mark.sqlite
+
 _SECRETS = [tokens.generate(tokens.Kind.TENANT_KEY).reveal().decode() for _ in range(4)]
 _LIMITS = {
     "rate_limit_rpm": st.none() | st.integers(1, 999),
