@@ -4,12 +4,9 @@ Order: the process's environment, then `$GATEHOUSE_VAR/secrets.env` (written by 
 A secret `NAME` may also come as `NAME_FILE`, the path of a file that holds it. `docs/configuration.md` explains each.
 """
 
-import base64
-import binascii
 import ipaddress
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,9 +14,9 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from gateway import first_run
+from gateway import first_run, strength
 from tenants import patience
-from tenants.sealing import KEY_BYTES, Secret
+from tenants.sealing import Secret
 from usage import money
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -56,90 +53,30 @@ if (VAR / first_run.FILE_NAME).is_file():
 
 # --- secrets: missing or weak ones stop the start ---------------------------------------------------------------------
 
-#: Long enough that no random text holds one by chance.
-_WEAK_WORDS = (
-    *("changeme", "change-me", "change_me", "changeit", "replace", "insecure", "secret"),
-    *("password", "passw0rd", "letmein", "default", "example", "gatehouse", "development"),
-    *("12345678", "qwerty", "asdfgh"),
-)
-_SECRET_KEY_CHARACTERS = 32
-_DISTINCT_CHARACTERS = 10
-
-
-#: Without them nothing starts, so `quickstart` makes them.
-_REQUIRED = {"SECRET_KEY", "GATEHOUSE_KEK"}
-
-
-def _refuse(name: str, fault: str) -> ImproperlyConfigured:
-    """The sentence names the variable and the fault, never the value."""
-    remedy = (
-        "or run `manage.py quickstart` once, which makes it"
-        if name in _REQUIRED
-        else "or leave it out"
-    )
-    return ImproperlyConfigured(
-        f"{name} {fault}. Set it in the environment (or {name}_FILE), {remedy}."
-    )
-
-
-def _is_guessable(value: Sequence[int]) -> bool:
-    """Few different characters or bytes, one part over and over, or mostly neighbours as in `abcd` and `4321`."""
-    length = len(value)
-    repeats = any(value[start:] == value[: length - start] for start in range(1, length // 2 + 1))
-    steps = [abs(after - before) <= 1 for before, after in pairwise(value)]
-    return len(set(value)) < _DISTINCT_CHARACTERS or repeats or 2 * sum(steps) > len(steps)
-
-
-def _strong(name: str, value: str) -> str:
-    if len(value) < _SECRET_KEY_CHARACTERS:
-        raise _refuse(name, f"is too short: it needs at least {_SECRET_KEY_CHARACTERS} characters")
-    lowered = value.lower()
-    known = any(word in lowered for word in _WEAK_WORDS)
-    if known or _is_guessable([ord(character) for character in value]):
-        raise _refuse(name, "is a known or guessable value")
-    return value
-
 
 def _secret_key() -> str:
     value: str = env.str("SECRET_KEY", default="")
     if not value:
-        raise _refuse("SECRET_KEY", "is not set")
-    return _strong("SECRET_KEY", value)
+        raise strength.refusal("SECRET_KEY", "is not set")
+    return strength.strong("SECRET_KEY", value)
 
 
 def _fallbacks() -> list[str]:
     """Former secret keys. What was signed with them is still believed, so they are as strong as the key itself."""
     texts: list[str] = env.list("SECRET_KEY_FALLBACKS", default=[])
-    return [_strong("SECRET_KEY_FALLBACKS", text.strip()) for text in texts]
-
-
-def _kek(text: str) -> Secret:
-    try:
-        raw = (
-            bytes.fromhex(text)
-            if len(text) == KEY_BYTES * 2
-            else base64.b64decode(text, validate=True)
-        )
-    except (ValueError, binascii.Error):
-        raise _refuse("GATEHOUSE_KEK", "is neither hex nor base64") from None
-    if len(raw) != KEY_BYTES:
-        raise _refuse("GATEHOUSE_KEK", f"must be exactly {KEY_BYTES} bytes")
-    # Thirty-two random bytes are practically never all printable: that is a passphrase.
-    if _is_guessable(raw) or all(0x20 <= byte < 0x7F for byte in raw):
-        raise _refuse("GATEHOUSE_KEK", "is a known or guessable value")
-    return Secret(raw)
+    return [strength.strong("SECRET_KEY_FALLBACKS", text.strip()) for text in texts]
 
 
 def _keks() -> list[Secret]:
     texts = [part.strip() for part in env.str("GATEHOUSE_KEK", default="").split(",")]
     if not any(texts):
-        raise _refuse("GATEHOUSE_KEK", "is not set")
-    return [_kek(text) for text in texts if text]
+        raise strength.refusal("GATEHOUSE_KEK", "is not set")
+    return [strength.master_key("GATEHOUSE_KEK", text) for text in texts if text]
 
 
 def _optional_token(name: str) -> Secret | None:
     value: str = env.str(name, default="")
-    return Secret(_strong(name, value).encode()) if value else None
+    return Secret(strength.strong(name, value).encode()) if value else None
 
 
 SECRET_KEY = _secret_key()

@@ -16,6 +16,7 @@ from gateway.api.reach import Reach
 from gateway.api.requests import query_of
 from gateway.api.shapes import figures as shapes
 from gateway.openapi.schemas import one_of, told
+from gateway.shapes.figures import WINDOW
 from keys.models import APIKey
 from providers.models import Model, Provider
 from tenants.clock import SYSTEM
@@ -26,7 +27,7 @@ from usage.models import RequestLog
 
 _PARAMETERS: Final = ("tenant", "window")
 _ANY_WINDOW: Final = told(one_of(WINDOWS), "Absent: all there is.")
-_QUERY: Final = {**documented.COPIED_TENANT, "window": shapes.WINDOW}
+_QUERY: Final = {**documented.COPIED_TENANT, "window": WINDOW}
 
 
 class _Body(Protocol):

@@ -17,6 +17,7 @@ from gateway.api.requests import query_of
 from gateway.api.shapes import audit as shapes
 from gateway.api.shapes.fields import TENANT
 from gateway.openapi.schemas import TEXT, one_of, told
+from gateway.shapes.pages import PAGES
 from tenants import audit, audit_export
 from tenants.audit import PLATFORM, Entry, Target, scope_of
 from tenants.changes import note
@@ -74,7 +75,7 @@ class AuditView(AdminView):
     @documented.operation(
         "listAuditEvents",
         "Read the audit log",
-        query={**documented.PAGES, **_FILTERS},
+        query={**PAGES, **_FILTERS},
         answer=shapes.EVENTS,
     )
     def get(self, request: Request) -> Response:

@@ -22,6 +22,7 @@ from gateway.api.shapes import backup as shapes
 from gateway.api.shapes.backup import MEDIA_TYPE
 from gateway.backup import services
 from gateway.backup.services import Manner
+from gateway.openapi.operations import switch
 from gateway.openapi.schemas import TEXT, one_of, told
 from tenants.clock import SYSTEM
 from tenants.errors import Invalid
@@ -36,7 +37,7 @@ class ExportView(AdminView):
         "Make a backup",
         query={
             "tenant": told(TEXT, "The id or the slug of the only tenant that is to be in it."),
-            "with_logs": documented.flag("Calls and their money lines too."),
+            "with_logs": switch("Calls and their money lines too."),
         },
         answer=shapes.FILE,
         refuses={404: "`not_found`: there is no such tenant."},
@@ -124,13 +125,13 @@ class ImportView(AdminView):
         "importBackup",
         "Put a backup in",
         query={
-            "preview": documented.flag("Only say what would be; nothing is changed."),
-            "remap_ids": documented.flag("Configuration with new ids, into this house."),
+            "preview": switch("Only say what would be; nothing is changed."),
+            "remap_ids": switch("Configuration with new ids, into this house."),
             "on_conflict": told(
                 {**one_of(services.ON_CONFLICT), "default": services.REFUSE},
                 "With new ids: when a name is taken here, refuse all, or keep what is here.",
             ),
-            "accept_unreadable": documented.flag("Although its master key is not here."),
+            "accept_unreadable": switch("Although its master key is not here."),
         },
         body=shapes.FILE,
         answer=shapes.OUTCOME,

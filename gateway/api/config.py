@@ -13,6 +13,7 @@ from gateway.api.shapes import config as shapes
 from gateway.config_file import applying, exporting, shape, sources, telling
 from gateway.config_file.shape import Wish
 from gateway.config_file.yaml_text import MAX_BYTES
+from gateway.shapes.pages import PAGES
 from tenants import validation
 from tenants.errors import Invalid
 from tenants.models import ConfigRevision
@@ -101,7 +102,7 @@ class RevisionsView(AdminView):
     @documented.operation(
         "listConfigRevisions",
         "List what was applied",
-        query=documented.PAGES,
+        query=PAGES,
         answer=shapes.REVISIONS,
     )
     def get(self, request: Request) -> Response:

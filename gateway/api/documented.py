@@ -8,21 +8,18 @@ from typing import Any, Final, NamedTuple, TypeVar
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
     OpenApiExample,
-    OpenApiParameter,
     OpenApiResponse,
     extend_schema,
 )
 
-from gateway.api.paging import DEFAULT_LIMIT, MOST_LIMIT
 from gateway.api.requests import MAX_PARAMETER
 from gateway.api.shapes.base import ERROR, SHAPES
 from gateway.api.shapes.fields import TENANT
+from gateway.openapi.operations import example_answer, example_request, parameter
 from gateway.openapi.schemas import (
-    FLAG,
     MOMENT,
     TEXT,
     Schema,
-    integer,
     told,
 )
 from gateway.openapi.shapes import Shape
@@ -44,11 +41,6 @@ CREDENTIALS: Final[dict[str, Schema]] = {
 Query = Mapping[str, Schema]
 View = TypeVar("View", bound=Callable[..., Any])
 
-#: Of every list.
-PAGES: Final[dict[str, Schema]] = {
-    "limit": told({**integer(1, MOST_LIMIT), "default": DEFAULT_LIMIT}, "Rows of a page."),
-    "cursor": told({**TEXT, "format": "cursor"}, "The `next_cursor` of the page before."),
-}
 OF_TENANT: Final[dict[str, Schema]] = {"tenant": TENANT}
 #: Of lists whose rows outlive their tenants.
 COPIED_TENANT: Final[dict[str, Schema]] = {
@@ -58,19 +50,6 @@ PERIOD: Final[dict[str, Schema]] = {
     "since": told(MOMENT, "Within; with its zone."),
     "until": told(MOMENT, "Not within; with its zone."),
 }
-
-
-#: Of a parameter that must be there.
-_NEEDED: Final = "x-needed"
-
-
-def consent(meaning: str) -> Schema:
-    """A parameter that has to be `true`, or nothing is done."""
-    return told({"type": "boolean", "const": True, _NEEDED: True}, meaning)
-
-
-def flag(meaning: str) -> Schema:
-    return told({**FLAG, "default": False}, meaning)
 
 
 class Lines(NamedTuple):
@@ -99,7 +78,10 @@ def operation(
     return extend_schema(
         operation_id=name,
         summary=summary,
-        parameters=[_parameter(title, schema) for title, schema in (query or {}).items()],
+        parameters=[
+            parameter(title, schema, longest=MAX_PARAMETER)
+            for title, schema in (query or {}).items()
+        ],
         auth=[],
         request=_taken(body),
         responses={
@@ -125,33 +107,14 @@ def _good(answer: Shape | Lines | None, status: int) -> dict[Any, OpenApiRespons
     return {status: OpenApiResponse(answer and answer.ref, _GOOD[status])}
 
 
-def _parameter(name: str, schema: Schema) -> OpenApiParameter:
-    described = {key: value for key, value in schema.items() if key not in ("description", _NEEDED)}
-    if described["type"] == "string" and not described.keys() & {"enum", "pattern"}:
-        described = {"format": "printable", **described, "maxLength": MAX_PARAMETER}
-    return OpenApiParameter(
-        name,
-        described,
-        description=schema.get("description", ""),
-        required=schema.get(_NEEDED, False),
-    )
-
-
 def _examples(
     body: Shape | Lines | None, answer: Shape | Lines | None, status: int
 ) -> list[OpenApiExample]:
     found = []
     if body is not None:
-        found.append(OpenApiExample("request", value=_example(body), request_only=True))
+        found.append(example_request(_example(body)))
     if answer is not None:
-        found.append(
-            OpenApiExample(
-                "answer",
-                value=_example(answer),
-                response_only=True,
-                status_codes=[str(status)],
-            )
-        )
+        found.append(example_answer(_example(answer), status))
     return found
 
 

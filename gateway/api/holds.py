@@ -16,6 +16,7 @@ from gateway.api.requests import number, query_of
 from gateway.api.shapes import holds as shapes
 from gateway.api.shapes.fields import KEY_FILTER
 from gateway.openapi.schemas import fitting
+from gateway.shapes.pages import PAGES
 from tenants.clock import SYSTEM
 from tenants.errors import Invalid
 from usage.models import Balance, Hold, HoldSlice
@@ -23,7 +24,7 @@ from usage.models import Balance, Hold, HoldSlice
 PARAMETERS: Final = ("tenant", "key")
 _PLACE: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _MOST: Final = 200
-_PAGES: Final = {**documented.PAGES, "cursor": fitting(_PLACE.pattern)}
+_PAGES: Final = {**PAGES, "cursor": fitting(_PLACE.pattern)}
 _PAGE: Final = 50
 
 
@@ -52,7 +53,7 @@ class HoldsView(AdminView):
     @documented.operation(
         "listHolds",
         "List money in flight",
-        query={**documented.PAGES, **documented.COPIED_TENANT, **KEY_FILTER},
+        query={**PAGES, **documented.COPIED_TENANT, **KEY_FILTER},
         answer=shapes.HOLDS,
     )
     def get(self, request: Request) -> Response:

@@ -10,6 +10,7 @@ from gateway.api.bodies.people import invitation_body, invited_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, listed, owner_of, query_of
 from gateway.api.shapes import members as shapes
+from gateway.shapes.pages import PAGES
 from tenants import invitation_services as services
 from tenants.models import Invitation
 
@@ -18,7 +19,7 @@ class InvitationsView(AdminView):
     @documented.operation(
         "listInvitations",
         "List invitations",
-        query={**documented.PAGES, **documented.OF_TENANT},
+        query={**PAGES, **documented.OF_TENANT},
         answer=shapes.INVITATIONS,
     )
     def get(self, request: Request) -> Response:

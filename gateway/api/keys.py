@@ -14,7 +14,9 @@ from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, flag, query_of
 from gateway.api.shapes import keys as shapes
 from gateway.api.usage import key_usage_body
+from gateway.openapi.operations import switch
 from gateway.openapi.schemas import TEXT, told
+from gateway.shapes.pages import PAGES
 from keys.models import APIKey
 from keys.services import (
     EDIT_RULES,
@@ -58,7 +60,7 @@ _FILTERS: Final = {
     "team": told(TEXT, "Its team."),
     "project": told(TEXT, "The id or the name of a project."),
     "account": told(TEXT, "The id or the name of a user."),
-    "active_only": documented.flag("Only keys that open the door now."),
+    "active_only": switch("Only keys that open the door now."),
 }
 
 
@@ -81,9 +83,7 @@ def _by_id_or(field: str, name: str, value: str) -> Q:
 
 
 class TenantKeysView(AdminView):
-    @documented.operation(
-        "listTenantKeys", "List a tenant's keys", query=documented.PAGES, answer=shapes.KEYS
-    )
+    @documented.operation("listTenantKeys", "List a tenant's keys", query=PAGES, answer=shapes.KEYS)
     def get(self, request: Request, tenant_id: UUID) -> Response:
         query = query_of(request, paging.PARAMETERS)
         tenant = self.reach.one(Tenant.objects.all(), "id", pk=tenant_id)
@@ -108,7 +108,7 @@ class TenantKeyView(AdminView):
     @documented.operation(
         "deleteTenantKey",
         "Revoke or delete a tenant's key",
-        query={"permanent": documented.flag("Whether the row goes as well.")},
+        query={"permanent": switch("Whether the row goes as well.")},
         answer=None,
         refuses=_ENDING,
     )
@@ -124,9 +124,7 @@ class TenantKeyView(AdminView):
 
 
 class KeysView(AdminView):
-    @documented.operation(
-        "listKeys", "List keys", query={**documented.PAGES, **_FILTERS}, answer=shapes.KEYS
-    )
+    @documented.operation("listKeys", "List keys", query={**PAGES, **_FILTERS}, answer=shapes.KEYS)
     def get(self, request: Request) -> Response:
         query = query_of(
             request, (*paging.PARAMETERS, "tenant", "team", "project", "account", "active_only")

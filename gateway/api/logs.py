@@ -15,6 +15,8 @@ from gateway.api.requests import number, query_of
 from gateway.api.shapes import calls as shapes
 from gateway.api.shapes.fields import KEY_FILTER
 from gateway.openapi.schemas import TEXT, fitting, integer, one_of, told
+from gateway.shapes.calls import KINDS
+from gateway.shapes.pages import PAGES
 from providers.models import Price
 from tenants.errors import NotFound
 from usage import contents
@@ -46,7 +48,7 @@ _FILTERS: Final = {
     "model": told(TEXT, "The name that was asked for."),
     "provider": told(TEXT, "The id or the name of a provider."),
     "status": integer(100, 599),
-    "kind": one_of(shapes.KINDS),
+    "kind": one_of(KINDS),
     "trace_id": told(fitting("[0-9a-f]{32}"), "As in the caller's `traceparent`."),
     **documented.PERIOD,
 }
@@ -54,7 +56,7 @@ _FILTERS: Final = {
 
 def wanted_by(query: Mapping[str, str]) -> Q:
     """What a list's parameters ask for. Raises `Invalid` for a value that can mean nothing."""
-    wanted = filters.period(query) & filters.one_of(query, "kind", shapes.KINDS)
+    wanted = filters.period(query) & filters.one_of(query, "kind", KINDS)
     wanted &= filters.of_tenant(query) & filters.of_key(query) & filters.of_trace(query)
     for name in ("project", "account", "provider"):
         if name in query:
@@ -67,9 +69,7 @@ def wanted_by(query: Mapping[str, str]) -> Q:
 
 
 class LogsView(AdminView):
-    @documented.operation(
-        "listLogs", "List calls", query={**documented.PAGES, **_FILTERS}, answer=shapes.LOGS
-    )
+    @documented.operation("listLogs", "List calls", query={**PAGES, **_FILTERS}, answer=shapes.LOGS)
     def get(self, request: Request) -> Response:
         query = query_of(request, (*paging.PARAMETERS, *PARAMETERS))
         found = self.reach.rows(RequestLog.objects.filter(wanted_by(query)))
@@ -116,7 +116,7 @@ def card_of(row: RequestLog) -> dict[str, Any]:
 
 
 def tenants_card_of(row: RequestLog) -> dict[str, Any]:
-    """The why-card without what is the house's own: ids of providers and prices."""
+    """The why-card without what only the house has a use for: the ids of the tenant and of providers."""
     card = card_of(row)
     for name in ("tenant_id", "provider_id"):
         del card[name]

@@ -12,6 +12,7 @@ from gateway.api.bodies.people import member_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, query_of
 from gateway.api.shapes import members as shapes
+from gateway.shapes.pages import PAGES
 from tenants import member_services as services
 from tenants.errors import Invalid
 from tenants.models import Membership, Tenant
@@ -30,7 +31,7 @@ def _rows(tenant_id: UUID) -> "QuerySet[Membership]":
 
 class MembersView(AdminView):
     @documented.operation(
-        "listMembers", "List a tenant's people", query=documented.PAGES, answer=shapes.MEMBERS
+        "listMembers", "List a tenant's people", query=PAGES, answer=shapes.MEMBERS
     )
     def get(self, request: Request, tenant_id: UUID) -> Response:
         query = query_of(request, paging.PARAMETERS)

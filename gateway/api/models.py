@@ -15,6 +15,7 @@ from gateway.api.shapes import models as shapes
 from gateway.api.shapes.fields import TENANT
 from gateway.openapi.schemas import told
 from gateway.rehearsal import rehearse
+from gateway.shapes.pages import PAGES
 from keys.models import APIKey
 from providers import grants
 from providers import model_services as services
@@ -55,7 +56,7 @@ class ModelsView(AdminView):
     @documented.operation(
         "listModels",
         "List models",
-        query={**documented.PAGES, **documented.OF_TENANT},
+        query={**PAGES, **documented.OF_TENANT},
         answer=shapes.MODELS,
     )
     def get(self, request: Request) -> Response:

@@ -14,6 +14,8 @@ from gateway.api.requests import fields_of, flag, query_of
 from gateway.api.shapes import people as people_shapes
 from gateway.api.shapes import staff as shapes
 from gateway.api.shapes.base import NOTHING_ASKED
+from gateway.openapi.operations import switch
+from gateway.shapes.pages import PAGES
 from tenants import operator_services as services
 from tenants.errors import NotFound
 from tenants.models import User
@@ -33,9 +35,9 @@ class OperatorsView(AdminView):
         "listOperators",
         "List operators",
         query={
-            **documented.PAGES,
+            **PAGES,
             "role": shapes.ROLE,
-            "active_only": documented.flag("Only those who are not locked out."),
+            "active_only": switch("Only those who are not locked out."),
         },
         answer=shapes.OPERATORS,
     )

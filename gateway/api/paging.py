@@ -13,11 +13,10 @@ from django.db.models import Model, Q, QuerySet
 from rest_framework.response import Response
 
 from gateway.api import requests
+from gateway.shapes.pages import DEFAULT_LIMIT, MOST_LIMIT
 from tenants.errors import Invalid
 
 PARAMETERS: Final = ("limit", "cursor")
-DEFAULT_LIMIT: Final = 50
-MOST_LIMIT: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 #: Microseconds, in the year 5138: no arithmetic with it leaves the calendar.

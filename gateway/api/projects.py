@@ -11,6 +11,7 @@ from gateway.api.bodies.tenants import project_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, listed, owner_of, query_of
 from gateway.api.shapes import tenants as shapes
+from gateway.shapes.pages import PAGES
 from tenants import project_services as services
 from tenants.models import Project
 
@@ -22,7 +23,7 @@ class ProjectsView(AdminView):
     @documented.operation(
         "listProjects",
         "List projects",
-        query={**documented.PAGES, **documented.OF_TENANT},
+        query={**PAGES, **documented.OF_TENANT},
         answer=shapes.PROJECTS,
     )
     def get(self, request: Request) -> Response:

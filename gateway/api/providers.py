@@ -14,6 +14,8 @@ from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, flag, query_of, tenant_named
 from gateway.api.shapes import providers as shapes
 from gateway.api.shapes.base import NOTHING_ASKED
+from gateway.openapi.operations import switch
+from gateway.shapes.pages import PAGES
 from providers import credentials, discovery, grants, services
 from providers.models import Provider
 from tenants.errors import NotFound
@@ -52,7 +54,7 @@ class ProvidersView(AdminView):
     @documented.operation(
         "listProviders",
         "List providers",
-        query={**documented.PAGES, **documented.OF_TENANT},
+        query={**PAGES, **documented.OF_TENANT},
         answer=shapes.PROVIDERS,
     )
     def get(self, request: Request) -> Response:
@@ -100,7 +102,7 @@ class ProviderView(AdminView):
     @documented.operation(
         "deleteProvider",
         "Remove a provider",
-        query={"unlink": documented.flag("Whether models that route to it go on without it.")},
+        query={"unlink": switch("Whether models that route to it go on without it.")},
         answer=None,
         refuses={409: "`provider_in_use`, with `models`: some route to it."},
     )

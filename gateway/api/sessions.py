@@ -12,6 +12,7 @@ from gateway.api.door import AdminView, actor_of, principal_in
 from gateway.api.requests import query_of
 from gateway.api.shapes import staff as shapes
 from gateway.openapi.schemas import TEXT, told
+from gateway.shapes.pages import PAGES
 from tenants import people, session_services
 from tenants.models import Session
 
@@ -27,7 +28,7 @@ class SessionsView(AdminView):
     @documented.operation(
         "listSessions",
         "List open sessions",
-        query={**documented.PAGES, "operator": told(TEXT, "The id or the name of a person.")},
+        query={**PAGES, "operator": told(TEXT, "The id or the name of a person.")},
         answer=shapes.SESSIONS,
     )
     def get(self, request: Request) -> Response:

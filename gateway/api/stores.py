@@ -11,6 +11,7 @@ from gateway.api.bodies.stores import store_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, listed, owner_of, query_of
 from gateway.api.shapes import stores as shapes
+from gateway.shapes.pages import PAGES
 from providers import store_services as services
 from providers.models import Store
 
@@ -22,7 +23,7 @@ class StoresView(AdminView):
     @documented.operation(
         "listStores",
         "List stores",
-        query={**documented.PAGES, **documented.OF_TENANT},
+        query={**PAGES, **documented.OF_TENANT},
         answer=shapes.STORES,
     )
     def get(self, request: Request) -> Response:

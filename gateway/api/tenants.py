@@ -13,6 +13,8 @@ from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, flag, query_of
 from gateway.api.shapes import providers as provider_shapes
 from gateway.api.shapes import tenants as shapes
+from gateway.openapi.operations import consent
+from gateway.shapes.pages import PAGES
 from keys.models import APIKey
 from providers.services import remove_provider_config, set_provider_config
 from tenants.errors import Invalid, NotFound
@@ -31,7 +33,7 @@ class TenantsView(AdminView):
     @documented.operation(
         "listTenants",
         "List tenants",
-        query={**documented.PAGES, "status": shapes.STATUS},
+        query={**PAGES, "status": shapes.STATUS},
         answer=shapes.TENANTS,
     )
     def get(self, request: Request) -> Response:
@@ -85,7 +87,7 @@ class TenantView(AdminView):
     @documented.operation(
         "deleteTenant",
         "End a tenant",
-        query={"confirm": documented.consent("That you mean it.")},
+        query={"confirm": consent("That you mean it.")},
         answer=None,
     )
     def delete(self, request: Request, tenant_id: UUID) -> Response:

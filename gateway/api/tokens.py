@@ -11,6 +11,8 @@ from gateway.api.bodies.people import issued_token_body, token_body
 from gateway.api.door import AdminView, actor_of, principal_in, session_in
 from gateway.api.requests import fields_of, flag, query_of
 from gateway.api.shapes import staff as shapes
+from gateway.openapi.operations import switch
+from gateway.shapes.pages import PAGES
 from tenants import service_tokens as services
 from tenants.errors import NotFound
 from tenants.models import ServiceToken
@@ -27,8 +29,8 @@ class TokensView(AdminView):
         "listServiceTokens",
         "List service tokens",
         query={
-            **documented.PAGES,
-            "active_only": documented.flag("Only those that open something."),
+            **PAGES,
+            "active_only": switch("Only those that open something."),
         },
         answer=shapes.TOKENS,
     )

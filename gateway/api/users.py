@@ -12,6 +12,7 @@ from gateway.api.bodies.tenants import account_body
 from gateway.api.door import AdminView, actor_of
 from gateway.api.requests import fields_of, listed, owner_of, query_of
 from gateway.api.shapes import tenants as shapes
+from gateway.shapes.pages import PAGES
 from tenants import account_services as services
 from tenants.models import Account
 from usage import balance_services as balances
@@ -35,7 +36,7 @@ class UsersView(AdminView):
     @documented.operation(
         "listUsers",
         "List users",
-        query={**documented.PAGES, **documented.OF_TENANT},
+        query={**PAGES, **documented.OF_TENANT},
         answer=shapes.USERS,
     )
     def get(self, request: Request) -> Response:

@@ -1,24 +1,16 @@
 """The calls, each as a view."""
 
-from typing import Any, Final
-
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
 from gateway.views import documented
 from gateway.views.base import CallView
-
-#: The provider that every installation can have without an account.
-_EXAMPLE_MODEL: Final = "demo/echo"
-_CHAT: Final[dict[str, Any]] = {
-    "model": _EXAMPLE_MODEL,
-    "messages": [{"role": "user", "content": "Hello!"}],
-}
+from gateway.views.shapes import calls as shapes
 
 
 class ChatCompletionsView(CallView):
     @documented.call(
-        "createChatCompletion", "Chat with a model", "ChatRequest", "ChatAnswer", _CHAT
+        "createChatCompletion", "Chat with a model", shapes.CHAT_REQUEST, shapes.CHAT_ANSWER
     )
     async def post(self, request: Request, model: str = "") -> HttpResponseBase:
         """The answer to a conversation. Every parameter that Gatehouse does not know goes to the provider as it is."""
@@ -29,9 +21,8 @@ class CompletionsView(CallView):
     @documented.call(
         "createCompletion",
         "Complete a text",
-        "CompletionRequest",
-        "CompletionAnswer",
-        {"model": _EXAMPLE_MODEL, "prompt": "Hello!"},
+        shapes.COMPLETION_REQUEST,
+        shapes.COMPLETION_ANSWER,
     )
     async def post(self, request: Request, model: str = "") -> HttpResponseBase:
         """The older way, for models that still have it."""
@@ -42,9 +33,8 @@ class EmbeddingsView(CallView):
     @documented.call(
         "createEmbedding",
         "Embed texts",
-        "EmbeddingRequest",
-        "EmbeddingAnswer",
-        {"model": "text-embedding-3-small", "input": "Hello!"},
+        shapes.EMBEDDING_REQUEST,
+        shapes.EMBEDDING_ANSWER,
     )
     async def post(self, request: Request, model: str = "") -> HttpResponseBase:
         """A vector for each text."""
@@ -52,14 +42,14 @@ class EmbeddingsView(CallView):
 
 
 class ModelsView(CallView):
-    @documented.models("listModels", "List models", "Models")
+    @documented.models("listModels", "List models", shapes.MODELS)
     async def get(self, request: Request) -> HttpResponseBase:
         """The models that this key may call, and no others."""
         return await self.call(request)
 
 
 class ModelView(CallView):
-    @documented.models("retrieveModel", "Look at a model", "Model")
+    @documented.models("retrieveModel", "Look at a model", shapes.MODEL)
     async def get(self, request: Request, model: str) -> HttpResponseBase:
         """One of them by its name, which may hold slashes."""
         return await self.call(request)

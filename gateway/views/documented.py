@@ -1,6 +1,6 @@
 """How a view says what it does, for the OpenAPI document: what is sent, what is answered, and what can go wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from drf_spectacular.types import OpenApiTypes
@@ -11,7 +11,11 @@ from drf_spectacular.utils import (
     extend_schema,
 )
 
-from gateway.views.shapes import COMPONENTS, EXAMPLES, reference
+from gateway.api.requests import MAX_PARAMETER
+from gateway.openapi.operations import example_answer, example_request, parameter
+from gateway.openapi.schemas import Schema
+from gateway.openapi.shapes import Shape
+from gateway.views.shapes.base import ERROR, SHAPES
 
 #: The headers that may carry a key, as the clients of the field send them. One of them is enough.
 CREDENTIALS: Final = {
@@ -63,15 +67,6 @@ _OF_A_CHANGE: Final = {
     415: "`unsupported_media_type`: the body must be `application/json`.",
     429: "`rate_limit_exceeded`: too many changes by this key in a minute.",
 }
-#: Parameters of a list.
-PAGED: Final[dict[str, tuple[Any, str]]] = {
-    "limit": (
-        {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
-        "Rows of a page.",
-    ),
-    "cursor": ({"type": "string"}, "The `next_cursor` of the page before."),
-}
-
 #: Of every answer, and of those that a provider gave.
 _ANSWERS: Final = (
     (
@@ -98,12 +93,10 @@ _DRY_RUN: Final = OpenApiParameter(
 View = TypeVar("View", bound=Callable[..., Any])
 
 
-def call(
-    name: str, summary: str, request: str, answer: str, example: dict[str, Any]
-) -> Callable[[View], View]:
-    """A call that a provider answers, whole or in events. `request` and `answer` are names of shapes."""
-    responses: dict[Any, Any] = {200: OpenApiResponse(reference(answer), "The provider's answer.")}
-    if "stream" in _properties(request):
+def call(name: str, summary: str, request: Shape, answer: Shape) -> Callable[[View], View]:
+    """A call that a provider answers, whole or in events."""
+    responses: dict[Any, Any] = {200: OpenApiResponse(answer.ref, "The provider's answer.")}
+    if "stream" in request.schema["properties"]:
         responses[_STREAM] = OpenApiResponse(
             OpenApiTypes.STR, "With `stream`: events, `[DONE]` the last of them."
         )
@@ -113,28 +106,34 @@ def call(
         tags=[CALLS],
         auth=_auth(),
         parameters=[_DRY_RUN, *_headers(_SERVED)],
-        request={"application/json": reference(request)},
+        request={"application/json": request.ref},
         responses={**responses, **_errors(_OF_A_CALL)},
-        examples=[OpenApiExample("request", value=example, request_only=True)],
+        examples=_examples(request, answer),
     )
 
 
-def models(name: str, summary: str, answer: str) -> Callable[[View], View]:
+def models(name: str, summary: str, answer: Shape) -> Callable[[View], View]:
     return _reading(name, summary, answer, MODELS, _OF_A_MODEL, [])
 
 
 def state(
-    name: str, summary: str, answer: str, *, tag: str = STATE, **parameters: tuple[Any, str]
+    name: str,
+    summary: str,
+    answer: Shape,
+    *,
+    tag: str = STATE,
+    query: Mapping[str, Schema] | None = None,
 ) -> Callable[[View], View]:
-    """`parameters` of the query: a JSON Schema and a sentence each."""
+    """`query`: a schema for each parameter; a description in it."""
     taken = [
-        OpenApiParameter(title, schema, description=told)
-        for title, (schema, told) in parameters.items()
+        parameter(title, schema, longest=MAX_PARAMETER) for title, schema in (query or {}).items()
     ]
     return _reading(name, summary, answer, tag, _OF_A_STATE, taken)
 
 
-def one_state(name: str, summary: str, answer: str, *, tag: str = STATE) -> Callable[[View], View]:
+def one_state(
+    name: str, summary: str, answer: Shape, *, tag: str = STATE
+) -> Callable[[View], View]:
     """Of a thing that the address names, which may not be there."""
     return _reading(name, summary, answer, tag, _OF_ONE_STATE, [])
 
@@ -143,36 +142,33 @@ def change(
     name: str,
     summary: str,
     tag: str,
-    request: str | None = None,
-    answer: str | None = None,
+    request: Shape | None = None,
+    answer: Shape | None = None,
     *,
     status: int = 200,
     by_name: bool = True,
 ) -> Callable[[View], View]:
     """A change of what the address names, or of what is made there (`by_name` false). No `answer`: an empty one."""
     told = {404: _OF_ONE_STATE[404], **_OF_A_CHANGE} if by_name else _OF_A_CHANGE
-    examples = (
-        [OpenApiExample("request", value=EXAMPLES[request], request_only=True)] if request else []
-    )
     return extend_schema(
         operation_id=name,
         summary=summary,
         tags=[tag],
         auth=_auth(),
         parameters=_headers(_ANSWERS, status),
-        request={"application/json": reference(request)} if request else None,
+        request={"application/json": request.ref} if request else None,
         responses={
-            status: OpenApiResponse(reference(answer) if answer else None, "Done."),
+            status: OpenApiResponse(answer and answer.ref, "Done."),
             **_errors(told),
         },
-        examples=examples,
+        examples=_examples(request, answer, status),
     )
 
 
 def _reading(
     name: str,
     summary: str,
-    answer: str,
+    answer: Shape,
     tag: str,
     errors: dict[int, str],
     parameters: list[OpenApiParameter],
@@ -184,7 +180,8 @@ def _reading(
         auth=_auth(),
         parameters=[*parameters, *_headers(_ANSWERS)],
         request=None,
-        responses={200: OpenApiResponse(reference(answer)), **_errors(errors)},
+        responses={200: OpenApiResponse(answer.ref), **_errors(errors)},
+        examples=_examples(None, answer),
     )
 
 
@@ -194,7 +191,7 @@ def _auth() -> Any:
 
 
 def _errors(told: dict[int, str]) -> dict[Any, Any]:
-    return {status: OpenApiResponse(reference("Error"), text) for status, text in told.items()}
+    return {status: OpenApiResponse(ERROR.ref, text) for status, text in told.items()}
 
 
 def _headers(told: tuple[tuple[str, str], ...], status: int = 200) -> list[OpenApiParameter]:
@@ -204,6 +201,10 @@ def _headers(told: tuple[tuple[str, str], ...], status: int = 200) -> list[OpenA
     ]
 
 
-def _properties(name: str) -> dict[str, Any]:
-    properties: dict[str, Any] = COMPONENTS[name]["properties"]
-    return properties
+def _examples(
+    request: Shape | None, answer: Shape | None, status: int = 200
+) -> list[OpenApiExample]:
+    return [
+        *([example_request(SHAPES.example(request))] if request else []),
+        *([example_answer(SHAPES.example(answer), status)] if answer else []),
+    ]

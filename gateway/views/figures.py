@@ -1,28 +1,29 @@
 """A key's own figures: what it used, and how its calls went."""
 
-from typing import Any, Final
+from typing import Final
 
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from gateway.api.bodies import figures
 from gateway.api.requests import query_of
+from gateway.openapi.schemas import told
+from gateway.shapes.figures import WINDOW
 from gateway.views import documented
 from gateway.views.access import identity_of
+from gateway.views.shapes import figures as shapes
 from gateway.views.state import StateView
 from tenants.clock import SYSTEM
-from usage import analytics
 from usage.analytics import Calls
 from usage.models import RequestLog
 
-_WINDOW: Final[tuple[Any, str]] = (
-    {"type": "string", "enum": list(analytics.WINDOWS), "default": analytics.DEFAULT_WINDOW},
-    "How far back: hours or days, the running minute included.",
-)
+_QUERY: Final = {
+    "window": told(WINDOW, "How far back: hours or days, the running minute included.")
+}
 
 
 class UsageView(StateView):
-    @documented.state("getUsage", "Sum up your key's calls", "Usage", window=_WINDOW)
+    @documented.state("getUsage", "Sum up your key's calls", shapes.USAGE, query=_QUERY)
     def get(self, request: Request) -> Response:
         """What this key used lately: requests, tokens, cost. Needs the scope `usage`."""
         window = _window(request)
@@ -30,7 +31,7 @@ class UsageView(StateView):
 
 
 class SummaryView(StateView):
-    @documented.state("getSummary", "See how your key's calls went", "Summary", window=_WINDOW)
+    @documented.state("getSummary", "See how your key's calls went", shapes.SUMMARY, query=_QUERY)
     def get(self, request: Request) -> Response:
         """Sums, shares and times of this key's calls. Needs the scope `usage`."""
         window = _window(request)
@@ -39,7 +40,7 @@ class SummaryView(StateView):
 
 class SeriesView(StateView):
     @documented.state(
-        "listTimeseries", "Follow your key's calls over time", "Timeseries", window=_WINDOW
+        "listTimeseries", "Follow your key's calls over time", shapes.TIMESERIES, query=_QUERY
     )
     def get(self, request: Request) -> Response:
         """The same in equal buckets, oldest first, empty ones too. Needs the scope `usage`."""
@@ -51,8 +52,8 @@ class ModelsView(StateView):
     @documented.state(
         "listModelFigures",
         "Compare the models that your key called",
-        "ModelFigures",
-        window=_WINDOW,
+        shapes.MODEL_FIGURES,
+        query=_QUERY,
     )
     def get(self, request: Request) -> Response:
         """The same for each model, those with the most calls first, 50 at most. Needs the scope `usage`."""

@@ -10,12 +10,15 @@ from gateway.api import paging
 from gateway.api.bodies.keys import own_issued_body, own_key_body
 from gateway.api.keys import FIXED, is_live
 from gateway.api.requests import fields_of, flag, query_of
+from gateway.openapi.operations import switch
+from gateway.shapes.pages import PAGES
 from gateway.views import documented
 from gateway.views.access import (
     MayManageKeys,
     actor_of,
     warrant_of,
 )
+from gateway.views.shapes import keys as shapes
 from gateway.views.state import StateView
 from keys import self_service
 from keys.models import APIKey
@@ -35,10 +38,9 @@ class KeysView(_KeysView):
     @documented.state(
         "listKeys",
         "List keys",
-        "Keys",
+        shapes.KEYS,
         tag=documented.KEYS,
-        **documented.PAGED,
-        active_only=({"type": "boolean", "default": False}, "Leave out those that open nothing."),
+        query={**PAGES, "active_only": switch("Leave out those that open nothing.")},
     )
     def get(self, request: Request) -> Response:
         """The keys of this key's project, or of its tenant if it belongs to none; newest first. Needs the scope `keys`."""
@@ -47,7 +49,13 @@ class KeysView(_KeysView):
         return paging.page(_visible(request).filter(live), query, own_key_body)
 
     @documented.change(
-        "issueKey", "Issue a key", documented.KEYS, "NewKey", "IssuedKey", status=201, by_name=False
+        "issueKey",
+        "Issue a key",
+        documented.KEYS,
+        shapes.NEW_KEY,
+        shapes.ISSUED,
+        status=201,
+        by_name=False,
     )
     def post(self, request: Request) -> Response:
         """A new key with what was asked for, as far as this key has it itself; what was not asked for is as this key has it,
@@ -64,7 +72,7 @@ class KeysView(_KeysView):
 
 
 class KeyView(_KeysView):
-    @documented.one_state("getManagedKey", "Look at a key", "Key", tag=documented.KEYS)
+    @documented.one_state("getManagedKey", "Look at a key", shapes.KEY, tag=documented.KEYS)
     def get(self, request: Request, key_id: UUID) -> Response:
         """Revoked ones too. Needs the scope `keys`."""
         query_of(request)
@@ -73,7 +81,7 @@ class KeyView(_KeysView):
             raise NotFound
         return Response(own_key_body(key))
 
-    @documented.change("updateKey", "Change a key", documented.KEYS, "KeyChange", "Key")
+    @documented.change("updateKey", "Change a key", documented.KEYS, shapes.KEY_CHANGE, shapes.KEY)
     def patch(self, request: Request, key_id: UUID) -> Response:
         """Absent fields stay, null clears; what goes beyond this key's own is cut to it. `is_active: false` pauses. A key that
         would still be able to do more than this one is refused. Needs the scope `keys`.
@@ -94,7 +102,7 @@ class KeyView(_KeysView):
 
 class RotateKeyView(_KeysView):
     @documented.change(
-        "rotateKey", "Rotate a key", documented.KEYS, "Rotation", "IssuedKey", status=201
+        "rotateKey", "Rotate a key", documented.KEYS, shapes.ROTATION, shapes.ISSUED, status=201
     )
     def post(self, request: Request, key_id: UUID) -> Response:
         """A new secret on the same key, this one or one that may do no more. Needs the scope `keys`."""

@@ -9,8 +9,10 @@ from rest_framework.response import Response
 from gateway.api import paging
 from gateway.api.bodies.tenants import project_body
 from gateway.api.requests import fields_of, query_of
+from gateway.shapes.pages import PAGES
 from gateway.views import documented
 from gateway.views.access import MayManageProjects, actor_of, warrant_of
+from gateway.views.shapes import projects as shapes
 from gateway.views.state import StateView
 from keys import self_service
 from tenants.errors import NotFound
@@ -28,7 +30,7 @@ def _visible(request: Request) -> "QuerySet[Project]":
 
 class ProjectsView(_ProjectsView):
     @documented.state(
-        "listProjects", "List projects", "Projects", tag=documented.PROJECTS, **documented.PAGED
+        "listProjects", "List projects", shapes.PROJECTS, tag=documented.PROJECTS, query=PAGES
     )
     def get(self, request: Request) -> Response:
         """This key's own project, or all of its tenant if it belongs to none; newest first. Needs the scope `projects`."""
@@ -39,8 +41,8 @@ class ProjectsView(_ProjectsView):
         "createProject",
         "Make a project",
         documented.PROJECTS,
-        "NewProject",
-        "Project",
+        shapes.NEW_PROJECT,
+        shapes.PROJECT,
         status=201,
         by_name=False,
     )
@@ -57,7 +59,9 @@ class ProjectsView(_ProjectsView):
 
 
 class ProjectView(_ProjectsView):
-    @documented.one_state("getProject", "Look at a project", "Project", tag=documented.PROJECTS)
+    @documented.one_state(
+        "getProject", "Look at a project", shapes.PROJECT, tag=documented.PROJECTS
+    )
     def get(self, request: Request, project_id: UUID) -> Response:
         """Needs the scope `projects`."""
         query_of(request)

@@ -8,8 +8,9 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
 from gateway.openapi import generator
-from gateway.views import shapes, urls
+from gateway.views import urls
 from gateway.views.documented import CREDENTIALS, TAGS
+from gateway.views.shapes.base import SHAPES
 
 _DESCRIPTION: Final = (
     "What programs call, with a tenant's key. The formats are OpenAI's, so its clients work with no more than another address."
@@ -25,7 +26,7 @@ def document() -> dict[str, Any]:
         title="Gatehouse API",
         description=_DESCRIPTION,
         prefix="/v1",
-        components={"schemas": shapes.COMPONENTS, "securitySchemes": CREDENTIALS},
+        components={"schemas": SHAPES.schemas, "securitySchemes": CREDENTIALS},
         tags=TAGS,
     )
 

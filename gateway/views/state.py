@@ -1,7 +1,7 @@
 """A key's own state, for whoever holds it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.db.models import Q
 from rest_framework.permissions import BasePermission
@@ -13,9 +13,12 @@ from gateway.api.bodies.calls import log_body
 from gateway.api.bodies.common import identity, limits, moment, usd
 from gateway.api.measured import MeasuredView
 from gateway.api.requests import query_of
+from gateway.openapi.schemas import fitting, told
+from gateway.shapes.pages import PAGES
 from gateway.views import documented
 from gateway.views.access import MayReadUsage, TenantKeyAuthentication, identity_of
 from gateway.views.base import DataPlaneView
+from gateway.views.shapes import state as shapes
 from keys.chain import BadCredential
 from keys.models import APIKey
 from tenants.clock import SYSTEM
@@ -25,6 +28,11 @@ from usage import spending
 from usage.levels import Kind, Level
 from usage.models import RequestLog
 from usage.spending import Budget, Standing
+
+_TRACE_ID: Final = told(
+    fitting("[0-9a-f]{32}"),
+    "Only the calls whose `traceparent` said so: those of one conversation.",
+)
 
 
 class StateView(DataPlaneView, MeasuredView):
@@ -42,7 +50,7 @@ class StateView(DataPlaneView, MeasuredView):
 
 
 class KeyView(StateView):
-    @documented.state("getKey", "Look at your key", "KeyState")
+    @documented.state("getKey", "Look at your key", shapes.KEY_STATE)
     def get(self, request: Request) -> Response:
         """Its limits, and what it has spent and set aside in the running month. Needs the scope `usage`."""
         query_of(request)
@@ -64,13 +72,8 @@ class TracesView(StateView):
     @documented.state(
         "listTraces",
         "List your key's calls",
-        "Traces",
-        tag=documented.STATE,
-        **documented.PAGED,
-        trace_id=(
-            {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-            "Only the calls whose `traceparent` said so: those of one conversation.",
-        ),
+        shapes.TRACES,
+        query={**PAGES, "trace_id": _TRACE_ID},
     )
     def get(self, request: Request) -> Response:
         """The calls of this key, newest first, under every secret that it had. Needs the scope `usage`."""
@@ -150,7 +153,7 @@ def _key_body(
 
 
 class TraceView(StateView):
-    @documented.one_state("getTrace", "Ask why a call went as it did", "TraceCard")
+    @documented.one_state("getTrace", "Ask why a call went as it did", shapes.TRACE_CARD)
     def get(self, request: Request, request_id: str) -> Response:
         """One call of this key: what was asked of it on its way in, who was tried, what it cost. Needs the scope `usage`."""
         query_of(request)

@@ -3,19 +3,16 @@
 from typing import Final
 
 from gateway.openapi.schemas import (
-    COUNT,
-    FLAG,
     TEXT,
     answer,
-    array,
-    constant,
-    maybe,
     members,
     request,
     shown,
     told,
 )
 from gateway.openapi.shapes import Shape, Shapes
+from gateway.shapes.errors import refusal
+from gateway.shapes.pages import page_of
 
 SHAPES: Final = Shapes()
 
@@ -45,30 +42,11 @@ ERROR: Final = SHAPES.add(
     ),
 )
 UNREAD: Final = SHAPES.add(
-    "Unread",
-    answer(
-        error=answer(
-            message=shown(TEXT, "The request's address is too long."),
-            type=shown(TEXT, "invalid_request_error"),
-            param=maybe(TEXT),
-            code=shown(TEXT, "invalid_request"),
-        )
-    ),
+    "Unread", refusal("The request's address is too long.", shown(TEXT, "invalid_request"))
 )
 NOTHING_ASKED: Final = SHAPES.add("Nothing", request())
 
 
 def listed(shape: Shape) -> Shape:
     """A page of these."""
-    return SHAPES.add(
-        f"{shape.name}List",
-        answer(
-            object=constant("list"),
-            data=array(shape.ref),
-            has_more=shown(FLAG, False),
-            next_cursor=told(maybe(TEXT), "For `cursor`, to get the next page; null on the last."),
-            total=told(
-                shown(maybe(COUNT), 1), "How many there are; null where counting would read all."
-            ),
-        ),
-    )
+    return SHAPES.add(f"{shape.name}List", page_of(shape.ref))

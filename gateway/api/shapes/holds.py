@@ -3,7 +3,6 @@
 from typing import Final
 
 from gateway.api.shapes.base import SHAPES, listed
-from gateway.api.shapes.fields import USD
 from gateway.openapi.schemas import (
     COUNT,
     ID,
@@ -17,6 +16,7 @@ from gateway.openapi.schemas import (
     shown,
     told,
 )
+from gateway.shapes.fields import USD
 
 HOLD: Final = SHAPES.add(
     "Hold",

@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.api.shapes.base import SHAPES, listed
-from gateway.api.shapes.fields import EMAIL, TENANT, WHO, named
+from gateway.api.shapes.fields import EMAIL, TENANT
 from gateway.api.shapes.staff import MADE_PASSWORD, NEW_PASSWORD
 from gateway.openapi.schemas import (
     COUNT,
@@ -25,6 +25,7 @@ from gateway.openapi.schemas import (
     shown,
     told,
 )
+from gateway.shapes.fields import WHO, named
 from tenants import invitation_services, roles
 
 ROLE: Final = told(

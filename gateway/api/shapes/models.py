@@ -3,9 +3,7 @@
 from typing import Final
 
 from gateway.api.shapes.base import SHAPES, listed
-from gateway.api.shapes.calls import REASONS
-from gateway.api.shapes.fields import GRANTED, GRANTED_TOLD, MAYBE_USD, TENANT, amount, limit, named
-from gateway.api.shapes.limits import LIMITS_TAKEN, LIMITS_TOLD
+from gateway.api.shapes.fields import GRANTED, GRANTED_TOLD, TENANT
 from gateway.openapi.schemas import (
     COUNT,
     FLAG,
@@ -29,6 +27,9 @@ from gateway.openapi.schemas import (
     shown,
     told,
 )
+from gateway.shapes.calls import REASONS
+from gateway.shapes.fields import MAYBE_USD, amount, limit, named
+from gateway.shapes.limits import LIMITS_TAKEN, LIMITS_TOLD
 from providers import grants
 from providers import model_services as services
 from providers.models import Model

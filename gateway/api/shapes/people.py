@@ -5,7 +5,6 @@ from typing import Final
 from django.conf import settings
 
 from gateway.api.shapes.base import SHAPES
-from gateway.api.shapes.fields import named
 from gateway.openapi.schemas import (
     COUNT,
     FLAG,
@@ -24,6 +23,7 @@ from gateway.openapi.schemas import (
     text,
     told,
 )
+from gateway.shapes.fields import named
 from tenants import roles
 
 #: Of a password or a name to sign in with; what a new password has to be is told by its refusal.

@@ -3,8 +3,7 @@
 from typing import Final
 
 from gateway.api.shapes.base import SHAPES, listed
-from gateway.api.shapes.fields import GRANTED, GRANTED_TOLD, TENANT, limit, named, optional_text
-from gateway.api.shapes.limits import LIMITS_TAKEN, LIMITS_TOLD
+from gateway.api.shapes.fields import GRANTED, GRANTED_TOLD, TENANT, optional_text
 from gateway.openapi.schemas import (
     COUNT,
     FLAG,
@@ -29,6 +28,8 @@ from gateway.openapi.schemas import (
     text,
     told,
 )
+from gateway.shapes.fields import limit, named
+from gateway.shapes.limits import LIMITS_TAKEN, LIMITS_TOLD
 from providers import grants, presets, services
 from providers.discovery import MATCH_CHARACTERS
 from providers.models import MAX_TIMEOUT, Provider

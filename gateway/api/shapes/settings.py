@@ -3,7 +3,6 @@
 from typing import Final
 
 from gateway.api.shapes.base import SHAPES, listed
-from gateway.api.shapes.fields import limit
 from gateway.openapi.schemas import (
     FLAG,
     MAYBE_TEXT,
@@ -17,6 +16,7 @@ from gateway.openapi.schemas import (
     shown,
     told,
 )
+from gateway.shapes.fields import limit
 from tenants.setting_services import KNOWN, MOST_DAYS, MOST_SECONDS
 
 _BY_NAME: Final[dict[str, Schema]] = {

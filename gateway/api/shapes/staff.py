@@ -4,7 +4,7 @@ from typing import Final
 
 from gateway.api.shapes import people
 from gateway.api.shapes.base import SHAPES, listed
-from gateway.api.shapes.fields import EMAIL, WHO, named, some_of
+from gateway.api.shapes.fields import EMAIL
 from gateway.openapi.schemas import (
     FLAG,
     ID,
@@ -24,6 +24,7 @@ from gateway.openapi.schemas import (
     shown,
     told,
 )
+from gateway.shapes.fields import WHO, named, some_of
 from tenants import operator_services, roles, service_tokens
 
 ROLE: Final = one_of(roles.ORDER)

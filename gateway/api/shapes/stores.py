@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.api.shapes.base import SHAPES, listed
-from gateway.api.shapes.fields import TENANT, named, optional_text
+from gateway.api.shapes.fields import TENANT, optional_text
 from gateway.openapi.schemas import (
     FLAG,
     ID,
@@ -20,6 +20,7 @@ from gateway.openapi.schemas import (
     text,
     told,
 )
+from gateway.shapes.fields import named
 from providers import services as providers
 from providers import store_services as services
 

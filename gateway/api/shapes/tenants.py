@@ -3,19 +3,7 @@
 from typing import Final
 
 from gateway.api.shapes.base import SHAPES, listed
-from gateway.api.shapes.fields import (
-    EMAIL,
-    MODEL_PATTERNS,
-    MOST_USD,
-    NETWORKS,
-    SLUG,
-    TENANT,
-    USD,
-    amount,
-    named,
-    optional_text,
-)
-from gateway.api.shapes.limits import LIMITS_TAKEN, LIMITS_TOLD
+from gateway.api.shapes.fields import EMAIL, SLUG, TENANT, optional_text
 from gateway.openapi.schemas import (
     COUNT,
     FLAG,
@@ -36,9 +24,13 @@ from gateway.openapi.schemas import (
     shown,
     told,
 )
-from tenants import account_services, project_services
+from gateway.shapes import projects
+from gateway.shapes.fields import MODEL_PATTERNS, NETWORKS, USD, amount, named
+from gateway.shapes.limits import LIMITS_TAKEN, LIMITS_TOLD
+from tenants import account_services
 from tenants.models import Tenant
 from tenants.services import MAX_RETENTION_DAYS, PENDING_FIELDS, TENANT_RULES
+from usage import money
 
 STATUS: Final = one_of(Tenant.Status.values)
 _PENDING: Final = dict.fromkeys(PENDING_FIELDS, told(NOTHING, "Not acted on yet."))
@@ -101,29 +93,17 @@ ONE_TENANT: Final = SHAPES.add(
     ),
 )
 
-_PROJECT: Final[dict[str, Schema]] = {"name": shown(named(), "Search"), **LIMITS_TAKEN}
-_PROJECT_TAKEN: Final = {name: _PROJECT[name] for name in project_services.RULES}
 NEW_PROJECT: Final = SHAPES.add(
     "NewProject",
-    request(("tenant", "name"), tenant=TENANT, **_PROJECT_TAKEN),
+    request(("tenant", "name"), tenant=TENANT, **projects.TAKEN),
     tenant="acme",
     name="Search",
     max_concurrency=8,
 )
 PROJECT_CHANGES: Final = SHAPES.add(
-    "ProjectChanges", changes(**_PROJECT_TAKEN), name="Search and browse"
+    "ProjectChanges", changes(**projects.TAKEN), name="Search and browse"
 )
-PROJECT: Final = SHAPES.add(
-    "Project",
-    answer(
-        id=ID,
-        object=constant("project"),
-        tenant=told(ID, "The id of its tenant."),
-        name=shown(TEXT, "Search"),
-        **LIMITS_TOLD,
-        created_at=MOMENT,
-    ),
-)
+PROJECT: Final = SHAPES.add("Project", projects.PROJECT)
 PROJECTS: Final = listed(PROJECT)
 
 _USER: Final[dict[str, Schema]] = {
@@ -146,7 +126,7 @@ TOP_UP: Final = SHAPES.add(
     "TopUp",
     request(
         ("amount_usd",),
-        amount_usd=amount(MOST_USD, is_positive=True, example="25"),
+        amount_usd=amount(money.MAX_USD, is_positive=True, example="25"),
         note=told(optional_text(), "For whoever reads the books."),
     ),
     amount_usd="25",

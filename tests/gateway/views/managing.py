@@ -1,13 +1,16 @@
 """A client of a tenant's own doors, with one of its keys."""
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from django.test import Client
+from django.urls import Resolver404, resolve
 
 from keys.services import SCOPES, Issued, issue_key
 from tenants.actor import system_actor
 from tenants.models import Tenant
+from tests.support import promises
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Answer
@@ -16,19 +19,22 @@ STAGING = system_actor("staging")
 
 
 class Holder:
-    """Speaks JSON with `/v1/` as the holder of a key."""
+    """Speaks JSON with `/v1/` as the holder of a key. Each answer is held against the OpenAPI document."""
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> "Answer":
-        return Client().generic(
+        sent = b"" if body is None else json.dumps(body).encode()
+        answer = Client().generic(
             method,
             f"/v1/{path}",
-            b"" if body is None else json.dumps(body).encode(),
+            sent,
             content_type="application/json",
             headers={"authorization": f"Bearer {self.secret}", **headers},
         )
+        held(method, f"/v1/{path}", sent, answer)
+        return answer
 
     def get(self, path: str) -> "Answer":
         return self.call("GET", path)
@@ -41,6 +47,19 @@ class Holder:
 
     def delete(self, path: str) -> "Answer":
         return self.call("DELETE", path)
+
+
+def held(method: str, path: str, sent: bytes, answer: "Answer") -> None:
+    """Against what the document says of this route: see `tests/support/promises.py`."""
+    address, _, query = path.partition("?")
+    try:
+        route = resolve(address).route.removeprefix("v1/")
+    except Resolver404:
+        return
+    documented = re.sub(r"<\w+:(\w+)>", r"{\1}", route)
+    promises.hold(
+        method, documented, query, sent, answer.status_code, answer.content, promises.TENANTS
+    )
 
 
 def holder_of(issued: Issued) -> Holder:

@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.views import shapes
 from keys.services import Issued, issue_key
 from tenants.account_services import create_account
 from tenants.actor import Actor
@@ -20,20 +19,10 @@ from usage.models import Balance, RequestLog
 from usage.records import Why, why_text
 
 FIGURES = ("usage", "analytics/summary", "analytics/timeseries", "analytics/models")
-SHAPES = dict(zip(FIGURES, ("Usage", "Summary", "Timeseries", "ModelFigures"), strict=True))
 
 
 def made(key: Issued, **fields: Any) -> RequestLog:
     return log_row(key_id=key.key.id, tenant_id=key.key.tenant_id, **fields)
-
-
-def fits(body: Any, name: str) -> None:
-    """Nothing is answered that the document does not tell, and nothing is missing that it promises."""
-    shape = shapes.COMPONENTS[name]
-    assert set(shape["required"]) <= set(body) <= set(shape["properties"]), name
-    for item in body.get("data", ()):
-        told = shape["properties"]["data"]["items"]
-        assert set(told["required"]) <= set(item) <= set(told["properties"]), name
 
 
 def timeless(body: Any) -> Any:
@@ -54,7 +43,6 @@ def test_the_figures_are_those_of_this_key_alone_and_what_the_house_sees_of_it(
     made(sibling, tokens_in=10**6)
     log_row(tokens_in=10**6)
     body = ask(f"/v1/{path}", key).json()
-    fits(body, SHAPES[path])
     found = body.get("data", [body])
     assert sum(it["requests"] for it in found) == 5
     assert sum(it["tokens_in"] for it in found) == 50
@@ -129,7 +117,6 @@ def test_a_key_shows_how_each_budget_that_bounds_it_stands(tenant: Tenant, stagi
     _balance("account", account.id, "nano_usd", "prepaid", 10**9, 10**8, 3 * 10**9)
     log_row(tenant_id=tenant.id, cost_nano_usd=10**9)
     body = ask("/v1/key", key).json()
-    fits(body, "KeyState")
     told = {(it["level"], it["unit"], it["window"]): it for it in body["budgets"]}
     assert set(told) == {
         ("key", "tokens", "month"),
@@ -174,7 +161,6 @@ def test_a_call_tells_its_holder_why_it_went_as_it_did(key: Issued, staging: Act
     attempt(row, 1)
     line(row, 1)
     body = ask(f"/v1/traces/{row.correlation_id}", key).json()
-    fits(body, "TraceCard")
     assert {it["outcome"] for it in body["checks"]} == {"passed"}
     assert body["candidates"] == ["main/gpt-4.1", "other/gpt"]
     assert [(it["level"], it["before"], it["after"]) for it in body["limits"]] == [

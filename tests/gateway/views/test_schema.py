@@ -1,5 +1,6 @@
 """`/v1/openapi.json` and `/docs`: what is documented is what is there."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -10,13 +11,18 @@ from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.test import Client
 from django.urls import resolve
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway.relay import endpoints
 from gateway.views.base import CallView
+from tests.gateway.views.managing import Holder
+from tests.support import promises
 from tests.support.page import Elements
+from tests.support.promises import BrokenPromise, closed
 
 Json = dict[str, Any]
+EMPTY = {"object": "list", "data": [], "has_more": False, "next_cursor": None, "total": 0}
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +106,60 @@ def test_each_operation_says_what_it_takes_and_how_it_fails(document: Json) -> N
     assert len(seen) == len(list(operations(document)))
 
 
-def test_examples_have_what_their_shape_requires(document: Json) -> None:
+def test_every_body_has_an_example_that_fits(document: Json) -> None:
+    components = {"schemas": closed(document["components"]["schemas"])}
     for _, path, operation in operations(document):
-        content = operation.get("requestBody", {}).get("content", {}).get("application/json")
-        if content is None:
-            continue
-        shape = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
-        (example,) = content["examples"].values()
-        assert set(shape["required"]) <= set(example["value"]) <= set(shape["properties"]), path
+        good = next(it for status, it in operation["responses"].items() if status < "300")
+        for body in (operation.get("requestBody", {}), good):
+            media = body.get("content", {}).get("application/json")
+            if media is None:
+                continue
+            (example,) = media["examples"].values()
+            judge = Draft202012Validator({**media["schema"], "components": components})
+            faults = judge.iter_errors(example["value"])
+            assert [fault.message for fault in faults] == [], path
+
+
+def test_what_goes_to_a_provider_is_open_and_what_stays_here_is_not(document: Json) -> None:
+    for _, path, operation in operations(document):
+        if "requestBody" in operation:
+            said = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+            shape = document["components"]["schemas"][said.rpartition("/")[2]]
+            assert shape["additionalProperties"] == (operation["tags"] == ["Calls"]), path
+
+
+def test_every_shape_is_used(document: Json) -> None:
+    text = str(document)
+    for name in document["components"]["schemas"]:
+        assert f"'#/components/schemas/{name}'" in text, name
+
+
+@pytest.mark.parametrize(
+    ("route", "query", "status", "answered"),
+    [
+        ("keys", "", 418, {}),
+        ("keys", "", 200, {}),
+        ("keys", "new=1", 200, EMPTY),
+        ("keys/{key_id}", "", 200, EMPTY),
+        ("keys/{key_id}", "", 404, {"error": "no"}),
+    ],
+)
+def test_an_answer_that_is_not_as_documented_is_found(
+    route: str, query: str, status: int, answered: Json
+) -> None:
+    sent = json.dumps(answered).encode()
+    with pytest.raises(BrokenPromise, match=r"listKeys|getManagedKey"):
+        promises.hold("GET", route, query, b"", status, sent, promises.TENANTS)
+
+
+@pytest.mark.django_db
+def test_every_call_of_a_holder_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[Any] = []
+    monkeypatch.setattr(promises, "hold", lambda *told: held.append(told))
+    Holder("gwk_none").get(f"keys/{uuid4()}?x=1")
+    assert [(it[:3], it[4], it[6]) for it in held] == [
+        (("GET", "keys/{key_id}", "x=1"), 401, promises.TENANTS)
+    ]
 
 
 def test_the_page_has_every_operation_with_its_curl_line_and_errors(

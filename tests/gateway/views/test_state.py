@@ -16,6 +16,7 @@ from tenants.models import Tenant
 from tenants.services import update_tenant
 from tests.cast import Api
 from tests.gateway.api.calls import log_row, rollup
+from tests.gateway.views.managing import held
 from usage.models import Hold
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ def ask(path: str, issued: Issued | None, **headers: str) -> "Answer":
     bearer = (
         {} if issued is None else {"authorization": f"Bearer {issued.credential.reveal().decode()}"}
     )
-    return Client().get(path, headers={**bearer, **headers})
+    answer = Client().get(path, headers={**bearer, **headers})
+    held("GET", path, b"", answer)
+    return answer
 
 
 def code_of(answer: "Answer") -> tuple[int, str]:

@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from gateway.api.shapes.fields import MAYBE_USD, amount, limit
 from gateway.openapi.schemas import FLAG, Schema, array, fitting, maybe, told
+from gateway.shapes.fields import MAYBE_USD, amount, limit
 from tenants.limit_rules import LIMITS, MAX_RATES
 from tenants.limits import PERIODS
 from tenants.models import MAX_BUDGET_NANO, MAX_REQUESTS, MAX_TOKENS
