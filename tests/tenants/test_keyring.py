@@ -222,7 +222,9 @@ def test_a_changed_root_of_the_platform_is_a_fault(purpose):
     for each in PLATFORM_PURPOSES:
         KEYRING.root(each)
     row = RootSecret.objects.get(purpose=purpose)
-    RootSecret.objects.filter(pk=row.pk).update(wrapped=bytes(row.wrapped)[:-1] + b"\0")
+    changed = bytes(row.wrapped)
+    changed = changed[:-1] + bytes([changed[-1] ^ 1])
+    RootSecret.objects.filter(pk=row.pk).update(wrapped=changed)
     assert "KEK" in str(keyring.fault())
 
 
