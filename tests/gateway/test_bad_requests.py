@@ -14,6 +14,9 @@ import pytest
 from keys import tokens
 from tests.gateway.door import PROMPT, Door, Json, Key, error_of, eventually, nothing_sent, refused
 
+# What is refused at the edge meets no more of the database than whose key it is.
+pytestmark = pytest.mark.sqlite
+
 CHAT = "/v1/chat/completions"
 GOOD: Json = {"model": "oracle/ok", "messages": PROMPT}
 

@@ -8,7 +8,8 @@ import pytest
 from tests.gateway.door import Door, Key, error_of, refused
 from tests.support.oracle import Oracle
 
-pytestmark = pytest.mark.data_plane
+# Which targets are left and how long calls take; grants as rows are in api/test_grants.py, on both.
+pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 
 def new_name() -> str:

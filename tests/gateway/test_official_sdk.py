@@ -15,7 +15,8 @@ from tests.support.environment import ROOT
 from tests.support.llama import Llama
 from tests.support.oracle.script import text_of
 
-pytestmark = pytest.mark.data_plane
+# What clients see of answers; what is written of them is in test_counting.py, on both.
+pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 TEXT = "".join(text_of(5))
 TOOL = {

@@ -32,7 +32,8 @@ EMBEDDING_BODY = (
     rb'{"input":[[1,2],[ 3 ]],"dimensions":3,"encoding_format":"float","model":"embed/ok","x":1.50}'
 )
 
-pytestmark = pytest.mark.data_plane
+# What passes between two sockets passes by no database; what is written of it is in test_counting.py.
+pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 
 @pytest.mark.parametrize(

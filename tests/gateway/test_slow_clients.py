@@ -11,6 +11,9 @@ from tests.gateway.door import PROMPT_TOKENS, Door, nothing_sent, opened
 from tests.gateway.wire import request_bytes
 from tests.support.server import Yard
 
+# Who sends slowly waits in front of the application.
+pytestmark = pytest.mark.sqlite
+
 HEAD_SECONDS = 1.0
 HALF = b"POST /v1/chat/completions HTTP/1.1\r\nhost: gatehouse\r\n"
 

@@ -14,7 +14,8 @@ import pytest
 from tests.gateway.door import Door, eventually
 from tests.gateway.smuggling import Variant, variants
 
-pytestmark = pytest.mark.data_plane
+# Where a request ends is decided before any database is asked.
+pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 IS_BEHIND_GUNICORN = os.environ.get("TEST_EXPRESS") == "off"
 #: Its parser passes over trailers whatever is in them, and lets a coding that changes nothing stand before the chunks.
