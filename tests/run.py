@@ -186,19 +186,12 @@ def _pytest(run: Run, arguments: tuple[str, ...], folder: Path) -> Seen:
     command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}"]
     # What failed last time is remembered apart from the developer's own cache.
     command += ["-o", f"cache_dir={folder / 'cache'}", *run.arguments, *arguments]
-    code = subprocess.call(command, cwd=environment.ROOT, env=_inherited() | run.environment)
+    code = subprocess.call(command, cwd=environment.ROOT, env=os.environ | run.environment)
     seen = Seen(code)
     if report.exists():
         for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - written by our own pytest
             _note(case, seen)
     return seen
-
-
-def _inherited() -> dict[str, str]:
-    """The process's own environment. Containers often forbid byte code to be kept: then every worker would write the
-    assertions of five hundred modules anew, and every server compile the house at its start.
-    """
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _note(case: ElementTree.Element, seen: Seen) -> None:

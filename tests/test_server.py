@@ -8,9 +8,6 @@ import pytest
 
 from tests.support.server import Server, ServerFailed
 
-# On one database: this is about processes.
-pytestmark = pytest.mark.sqlite
-
 Gatehouse = Callable[..., Server]
 
 
@@ -35,6 +32,7 @@ def replacement(server: Server) -> int:
     return fresh.pop()
 
 
+@pytest.mark.sqlite
 def test_a_killed_worker_is_replaced(gatehouse: Gatehouse):
     server = gatehouse(workers=2)
     fresh = replacement(server)
@@ -44,12 +42,14 @@ def test_a_killed_worker_is_replaced(gatehouse: Gatehouse):
     assert len(server.worker_pids()) == 2
 
 
+@pytest.mark.sqlite
 def test_a_worker_that_is_only_just_starting_ends_in_time_too(gatehouse: Gatehouse):
     server = gatehouse(workers=2)
     replacement(server)
     assert server.stop(within=15) == 0
 
 
+@pytest.mark.sqlite
 def test_a_server_killed_whole_starts_again_on_its_port(gatehouse: Gatehouse):
     server = gatehouse()
     port = server.port
@@ -58,12 +58,14 @@ def test_a_server_killed_whole_starts_again_on_its_port(gatehouse: Gatehouse):
     assert server.port == port
 
 
+@pytest.mark.sqlite
 def test_what_was_started_wrongly_says_why(gatehouse: Gatehouse):
     server = gatehouse(serve=False, env={"GATEHOUSE_KEK": "00"})
     with pytest.raises(ServerFailed, match="GATEHOUSE_KEK"):
         server.start()
 
 
+@pytest.mark.sqlite
 def test_a_command_that_fails_shows_its_errors(gatehouse: Gatehouse):
     server = gatehouse(serve=False)
     with pytest.raises(ServerFailed, match="no-such-command"):

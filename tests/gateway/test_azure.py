@@ -11,6 +11,9 @@ from tests.gateway.door import PROMPT, Door, Json, Key, error_of, eventually
 from tests.support.llama import Llama
 from tests.support.oracle.script import text_of
 
+# Forms of addresses, headers and answers; the accounts are kept like any other provider's.
+pytestmark = pytest.mark.sqlite
+
 TEXT = "".join(text_of(5))
 SECRET = "azure-upstream-key-0123456789"
 CHAT = "/chat/completions"

@@ -14,7 +14,7 @@ import pytest
 from keys import tokens
 from tests.gateway.door import PROMPT, Door, Json, Key, error_of, eventually, nothing_sent, refused
 
-# On one database: this is about the wire and not about the tables behind it.
+# What is refused at the edge meets no more of the database than whose key it is.
 pytestmark = pytest.mark.sqlite
 
 CHAT = "/v1/chat/completions"

@@ -12,7 +12,8 @@ import pytest
 from tests.gateway.door import PROMPT, Door, Json, eventually, nothing_sent, refused
 from tests.gateway.wire import MIB, request_bytes
 
-pytestmark = pytest.mark.data_plane
+# Connections and what comes on them meet no database.
+pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 CHAT = "/v1/chat/completions"
 MAX_BODY = 12 * MIB

@@ -13,7 +13,8 @@ from tests.gateway.door import Door, eventually
 from tests.gateway.wire import EVENT, chunked, leave, request_bytes, stream_head
 from tests.support.oracle import Call
 
-pytestmark = pytest.mark.data_plane
+# How soon an upstream is closed and what is counted; how it is written is in test_counting.py, on both.
+pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 
 @pytest.mark.parametrize("seed", range(6))

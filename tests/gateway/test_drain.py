@@ -17,8 +17,7 @@ from tests.chaos.streams import Stream, assert_charged
 from tests.support.oracle import Oracle
 from tests.support.server import Server, Yard
 
-# On one database: this is about the wire and not about the tables behind it.
-pytestmark = [pytest.mark.chaos, pytest.mark.sqlite]
+pytestmark = pytest.mark.chaos
 
 Gatehouse = Callable[..., Server]
 PRE_DRAIN = 5.0
@@ -96,6 +95,7 @@ def assert_drains_but_answers(server: Server, key: Key, kept: list[httpx.Client]
     assert [answer.headers.get("connection") for answer in answers] == ["close"] * 3
 
 
+@pytest.mark.sqlite
 def test_a_connection_whose_answer_promised_to_keep_it_is_kept_for_one_more(
     gatehouse: Gatehouse, yard: Yard, oracle: Oracle
 ):
@@ -119,6 +119,7 @@ def test_a_connection_whose_answer_promised_to_keep_it_is_kept_for_one_more(
     assert server.stop() == 0
 
 
+@pytest.mark.sqlite
 def test_a_reload_loses_no_call(gatehouse: Gatehouse, yard: Yard, oracle: Oracle):
     server = gatehouse(workers=2, env={**ENV, "GATEHOUSE_TIMEOUT_PRE_DRAIN": "0.5"})
     key = staged(server, yard, oracle)
@@ -201,6 +202,7 @@ def test_sigint_ends_at_once_and_settles_everything(
         assert_charged(server, stream, "not_ready", "drained")
 
 
+@pytest.mark.sqlite
 def test_workers_whose_master_was_killed_drain_as_well(
     gatehouse: Gatehouse, yard: Yard, oracle: Oracle
 ):

@@ -8,7 +8,7 @@ import pytest
 from tests.gateway.door import Door, Key, error_of, refused
 from tests.support.oracle import Oracle
 
-# On one database: this is about the wire and not about the tables behind it.
+# Which targets are left and how long calls take; grants as rows are in api/test_grants.py, on both.
 pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 

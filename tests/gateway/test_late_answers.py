@@ -4,10 +4,14 @@ import secrets
 import time
 
 import httpx
+import pytest
 
 from tenants.tries import FREE_TRIES, LONGEST_WAIT
 from tests.gateway.door import Door
 from tests.support.addresses import new_address
+
+# How late an answer comes is for no database to say.
+pytestmark = pytest.mark.sqlite
 
 
 def _seconds(door: Door, username: str) -> float:

@@ -151,6 +151,7 @@ def test_the_sums_are_those_of_the_ledger(watched: Watched) -> None:
     assert value(samples, "cost_usd_total") == pytest.approx(int(sums[4]) / 10**9)
 
 
+@pytest.mark.sqlite
 @together
 def test_a_call_that_took_its_time_is_in_the_buckets_for_it(watched: Watched) -> None:
     before = watched.samples()
@@ -266,6 +267,7 @@ def test_a_call_whose_worker_was_killed_is_counted_when_it_is_settled(watched: W
     assert eventually(lambda: (seen := counted()) and len(seen) >= 4 and seen) == expected
 
 
+@pytest.mark.sqlite
 @together
 def test_a_new_start_begins_at_nothing_and_leaves_no_files_behind(watched: Watched) -> None:
     server = watched.server
@@ -289,6 +291,7 @@ def test_a_new_start_begins_at_nothing_and_leaves_no_files_behind(watched: Watch
 # --- who may read it, and what it tells -------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "headers",
     [
@@ -317,6 +320,7 @@ def test_without_the_token_it_is_401(watched: Watched, headers: dict[str, str]) 
     assert watched.door.client.get("/metrics", headers=as_operator).status_code == 401
 
 
+@pytest.mark.sqlite
 def test_while_no_token_is_set_nobody_may_read_it_and_is_told_why(door: Door) -> None:
     for headers in ({}, {"authorization": "Bearer"}, {"authorization": "Bearer None"}):
         answer = door.client.get("/metrics", headers=headers)
@@ -325,6 +329,7 @@ def test_while_no_token_is_set_nobody_may_read_it_and_is_told_why(door: Door) ->
         assert "GATEHOUSE_METRICS_TOKEN" in answer.json()["error"]["message"]
 
 
+@pytest.mark.sqlite
 @together
 def test_a_thousand_odd_names_make_no_new_series(watched: Watched) -> None:
     door = watched.door

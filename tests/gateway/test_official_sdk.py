@@ -15,7 +15,7 @@ from tests.support.environment import ROOT
 from tests.support.llama import Llama
 from tests.support.oracle.script import text_of
 
-# On one database: this is about the wire and not about the tables behind it.
+# What clients see of answers; what is written of them is in test_counting.py, on both.
 pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 TEXT = "".join(text_of(5))
@@ -71,6 +71,7 @@ def test_the_newest_version_of_the_sdk_does_not_notice(door: Door, models: dict[
     assert facts["async"] == TEXT
 
 
+@pytest.mark.sqlite
 def test_the_sdk_of_npm_does_not_notice(door: Door, models: dict[str, str]) -> None:
     programs.need_node("openai")
     left_id = "left-by-node-1"

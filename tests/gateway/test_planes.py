@@ -55,6 +55,7 @@ def statuses(url: str, doors: list[tuple[str, str]], headers: dict[str, str]) ->
         }
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 def test_no_setting_opens_a_plane_without_a_credential(gatehouse: Callable[..., Server]):
     server = gatehouse(env=OPEN_EVERYTHING)
@@ -73,6 +74,7 @@ def test_no_setting_opens_a_plane_without_a_credential(gatehouse: Callable[..., 
             assert statuses(server.url, doors, headers) == {401}, headers
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("header", ["authorization", "x-api-key", "api-key", "x-goog-api-key"])
 def test_an_operators_token_opens_no_door_of_the_data_plane(door: Door, header: str):
     value = f"Bearer {door.admin.token}" if header == "authorization" else door.admin.token
@@ -83,6 +85,7 @@ def test_an_operators_token_opens_no_door_of_the_data_plane(door: Door, header: 
     assert len(door.oracle.calls) == before
 
 
+@pytest.mark.sqlite
 def test_a_tenants_key_opens_no_door_of_the_admin_plane(door: Door):
     for headers in (door.key.bearer, {"x-api-key": door.key.secret}, {"x-admin-key": "x"}):
         doors = [*ADMIN_PLANE, ("GET", "/health/detail")]

@@ -11,7 +11,8 @@ from tests.gateway.door import Door, eventually
 from tests.gateway.wire import EVENT, MIB, chunked, leave, request_bytes, stream_head
 from tests.support.server import Server
 
-pytestmark = pytest.mark.data_plane
+# Bytes are held back between two sockets.
+pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 
 def memory(pid: int, what: str) -> int:

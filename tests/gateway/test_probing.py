@@ -53,6 +53,7 @@ def becomes(door: Door, provider_id: str, state: str) -> dict:
 # What an answer means
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("status", "body", "state"),
     [
@@ -181,6 +182,7 @@ def test_one_worker_asks_for_all(watched: Door, upstream: Upstream) -> None:
     assert {told["authorization"] for _, told in upstream.requests} == {f"Bearer {PLANTED}"}
 
 
+@pytest.mark.sqlite
 def test_nobody_is_asked_where_that_is_switched_off(
     yard: Yard, tmp_path: Path, upstream: Upstream
 ) -> None:

@@ -32,7 +32,7 @@ EMBEDDING_BODY = (
     rb'{"input":[[1,2],[ 3 ]],"dimensions":3,"encoding_format":"float","model":"embed/ok","x":1.50}'
 )
 
-# On one database: this is about the wire and not about the tables behind it.
+# What passes between two sockets passes by no database; what is written of it is in test_counting.py.
 pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 

@@ -112,6 +112,7 @@ def test_a_tenants_own_model_comes_before_the_shared_one_of_that_name(
     assert credentials_of(oracle) == ["Bearer sk-mine-0123456789"]
 
 
+@pytest.mark.sqlite
 def test_a_failing_own_provider_is_not_replaced_by_the_shared_one(house: Door) -> None:
     """Nor the other way round: nobody pays with somebody else's credential because his own one failed."""
     tenant = house.new_tenant()
@@ -127,6 +128,7 @@ def test_a_failing_own_provider_is_not_replaced_by_the_shared_one(house: Door) -
     assert len(house.oracle.calls) == before
 
 
+@pytest.mark.sqlite
 def test_a_second_target_serves_when_the_first_is_not_there(house: Door, oracle: Oracle) -> None:
     with closing(socket.socket()) as closed:
         closed.bind(("127.0.0.1", 0))
@@ -243,6 +245,7 @@ def tamper(house: Door, provider: str, sealed: bytes) -> None:
     house.wait_seen()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("how", ["a flipped bit", "cut", "emptied", "another's"])
 def test_a_tampered_credential_stops_its_provider_alone_and_is_audited(
     house: Door, oracle: Oracle, how: str
@@ -296,6 +299,7 @@ def test_the_audit_log_of_all_this_is_whole(house: Door) -> None:
 # --- addresses --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "url",
     [
@@ -322,6 +326,7 @@ def test_no_provider_can_be_pointed_inside(house: Door, url: str) -> None:
         house.change("POST", "providers", fields)
 
 
+@pytest.mark.sqlite
 def test_an_address_that_is_no_longer_allowed_is_not_connected_to(
     yard: Yard, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

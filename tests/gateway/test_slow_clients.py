@@ -11,7 +11,7 @@ from tests.gateway.door import PROMPT_TOKENS, Door, nothing_sent, opened
 from tests.gateway.wire import request_bytes
 from tests.support.server import Yard
 
-# On one database: this is about the wire and not about the tables behind it.
+# Who sends slowly waits in front of the application.
 pytestmark = pytest.mark.sqlite
 
 HEAD_SECONDS = 1.0

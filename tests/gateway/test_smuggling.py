@@ -14,7 +14,7 @@ import pytest
 from tests.gateway.door import Door, eventually
 from tests.gateway.smuggling import Variant, variants
 
-# On one database: this is about the wire and not about the tables behind it.
+# Where a request ends is decided before any database is asked.
 pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 IS_BEHIND_GUNICORN = os.environ.get("TEST_EXPRESS") == "off"

@@ -10,7 +10,7 @@ import pytest
 from tests.gateway.door import PROMPT, Door, Json, error_of
 from tests.gateway.wire import EVENT, chunked, is_cut_off_cleanly, stream_head
 
-# On one database: this is about the wire and not about the tables behind it.
+# What an upstream does wrong is no matter of the database; what is written of it is in test_counting.py.
 pytestmark = [pytest.mark.data_plane, pytest.mark.sqlite]
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

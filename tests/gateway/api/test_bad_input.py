@@ -140,6 +140,7 @@ def test_a_text_that_is_no_name_is_refused_by_its_name_or_comes_back_as_it_was(
                 assert status in (200, 201, 204, 401, 404, 409, 410, 413, 503), (name, what, answer)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(("route", "operation"), BODIES, ids=NAMES)
 def test_what_is_of_another_type_is_refused_by_its_name(api, place, route, operation):
     for name, member in shape_of(operation)["properties"].items():
@@ -153,6 +154,7 @@ def test_what_is_of_another_type_is_refused_by_its_name(api, place, route, opera
                 assert name in answer["error"]["fields"], (name, what, answer)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(("route", "operation"), BODIES, ids=NAMES)
 def test_a_member_that_is_none_of_a_body_is_refused_by_its_name(api, place, route, operation):
     for name in ("no_such_member", "__proto__", "", "ID", "\u202e"):
@@ -162,6 +164,7 @@ def test_a_member_that_is_none_of_a_body_is_refused_by_its_name(api, place, rout
             assert name in answer["error"]["fields"], (name, answer)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(("route", "operation"), BODIES, ids=NAMES)
 def test_a_body_that_is_none_is_refused_before_anything_is_done(api, place, route, operation):
     path, raw = path_of(route, place), json.dumps(example_of(operation)).encode()

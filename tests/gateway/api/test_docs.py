@@ -11,6 +11,9 @@ from gateway.api import schema
 from tests.cast import Api, Console
 from tests.support.page import Elements
 
+# Pages about the API.
+pytestmark = pytest.mark.sqlite
+
 PAGE = "/v1/admin/docs"
 
 

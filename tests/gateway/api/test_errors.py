@@ -18,6 +18,9 @@ from tenants.errors import Invalid, Unavailable
 from tenants.models import Session, Tenant
 from tenants.sealing import UnknownKey
 
+# Words and forms of refusals.
+pytestmark = pytest.mark.sqlite
+
 
 def _without_id(answer):
     return answer.content.replace(answer.headers["x-request-id"].encode(), b"")

@@ -15,6 +15,9 @@ from tests.cast import Api
 from tests.support import promises
 from tests.support.promises import BrokenPromise, closed
 
+# The document of the API.
+pytestmark = pytest.mark.sqlite
+
 Json = dict[str, Any]
 PREFIX = "/v1/admin/"
 

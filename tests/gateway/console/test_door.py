@@ -8,6 +8,9 @@ from tests.cast import PASSWORD, Console
 from tests.support.environment import ROOT
 from tests.support.page import Page
 
+# Headers, cookies and redirects; signing in is in test_sign_in.py, on both.
+pytestmark = pytest.mark.sqlite
+
 POLICY = {
     "default-src": "'none'",
     "base-uri": "'none'",

@@ -16,10 +16,8 @@ from usage import ledger
 from usage.calls import Call
 from usage.models import LedgerEntry
 
-# A page; what it does is asked of both databases in usage.
-pytestmark = pytest.mark.sqlite
-
-pytestmark = pytest.mark.django_db
+# On one database: a page; what it does is asked of both in usage.
+pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ import pytest
 from tests.gateway.door import PROMPT, Door
 from tests.gateway.wire import request_bytes
 
+# Who serves what on a connection is decided without a database.
 pytestmark = [
     pytest.mark.data_plane,
+    pytest.mark.sqlite,
     pytest.mark.skipif(
         os.environ.get("TEST_EXPRESS") == "off", reason="there is only one protocol then"
     ),
