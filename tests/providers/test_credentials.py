@@ -19,6 +19,7 @@ from providers.services import (
     update_provider,
 )
 from tenants.actor import system_actor
+from tenants.keyring import KEYRING
 from tenants.models import AuditEvent, RootSecret
 from tests.support.contents import contents
 
@@ -105,6 +106,7 @@ def test_a_row_pointed_at_another_host_by_hand_opens_nothing(shared):
 def test_without_its_root_a_credential_is_unreadable_and_no_root_is_made(tenant):
     own = set_provider_config(actor=HERE, tenant_id=tenant.id, provider="openai", api_key=PLANTED)
     RootSecret.objects.filter(tenant=tenant).delete()
+    KEYRING.forget()
     with pytest.raises(CredentialUnreadable):
         clear(own)
     assert not RootSecret.objects.filter(tenant=tenant).exists()
