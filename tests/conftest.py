@@ -1,6 +1,7 @@
 """What every test may ask for. The cast (tenants, keys, the outsider) is in `tests/cast.py`."""
 
 import importlib.util
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,7 +32,7 @@ from tests.support import llama as llama_server  # noqa: E402
 from tests.support import services  # noqa: E402
 from tests.support.llama import Llama, LlamaUnavailable  # noqa: E402
 from tests.support.oracle import Oracle  # noqa: E402
-from tests.support.server import Server, Yard  # noqa: E402
+from tests.support.server import Seeds, Server, Yard, end_seeds  # noqa: E402
 
 pytest_plugins = ["tests.cast"] if importlib.util.find_spec("tests.cast") else []
 
@@ -50,6 +51,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+    items.sort(key=_places(items).__getitem__)
+
+
+def _places(items: list[pytest.Item]) -> dict[pytest.Item, tuple[int, bool, Path]]:
+    """Workers take whole files: those with the most slow tests come first, then those that start servers, so that no worker has
+    a long one left when the others are done.
+    """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    serving = {item.path for item in items if "yard" in getattr(item, "fixturenames", ())}
+    return {item: (-slow[item.path], item.path not in serving, item.path) for item in items}
+
+
+def pytest_unconfigure() -> None:
+    """Seeds on PostgreSQL end with the process that began them; those of `tests/run.py` do with that."""
+    end_seeds()
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +177,8 @@ def redis_space() -> Iterator[services.RedisSpace]:
 
 @pytest.fixture(scope="session")
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    with Yard(tmp_path_factory.mktemp("yard")).opened() as yard:
+    seeds = Seeds(environment.seeds_folder())
+    with Yard(tmp_path_factory.mktemp("yard"), seeds).opened() as yard:
         yield yard
 
 

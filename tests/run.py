@@ -21,6 +21,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from tests.support import environment, services
+from tests.support.server import end_seeds
 
 NOTHING_COLLECTED = 5
 #: More than there are cores: tests of servers wait more than they work.
@@ -40,29 +41,25 @@ class Run:
 
     name: str
     environment: dict[str, str]
-    arguments: tuple[str, ...] = ()
+    mark: str = ""
     may_be_empty: bool = False
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """For pytest. Of 240 files no worker needs to read any but those that name the mark."""
+        if not self.mark:
+            return ()
+        files = sorted((environment.ROOT / "tests").rglob("test_*.py"))
+        naming = (str(file) for file in files if self.mark in file.read_text())
+        return ("-m", self.mark, *naming)
 
 
 SQLITE = Run("sqlite", {"TEST_DATABASE": "sqlite"})
 POSTGRES = Run("postgres", {"TEST_DATABASE": "postgres"}, may_be_empty=True)
-
-
-def _of_calls() -> tuple[str, ...]:
-    """What is about calls. The files are named because to read all the others takes longer than some of these tests."""
-    files = (environment.ROOT / "tests").rglob("test_*.py")
-    return (
-        "-m",
-        "data_plane",
-        *sorted(str(file) for file in files if "data_plane" in file.read_text()),
-    )
-
-
+_OF_CALLS = "data_plane"
 FURTHER_WAYS = (
-    Run("sqlite, calls by the views", {**SQLITE.environment, "TEST_EXPRESS": "off"}, _of_calls()),
-    Run(
-        "sqlite, upstreams by httpx", {**SQLITE.environment, "TEST_TRANSPORT": "httpx"}, _of_calls()
-    ),
+    Run("sqlite, calls by the views", {**SQLITE.environment, "TEST_EXPRESS": "off"}, _OF_CALLS),
+    Run("sqlite, upstreams by httpx", {**SQLITE.environment, "TEST_TRANSPORT": "httpx"}, _OF_CALLS),
 )
 
 
@@ -95,8 +92,12 @@ class Tally:
 def main(arguments: list[str]) -> int:
     started = time.monotonic()
     tally = Tally()
-    for run in _runs(arguments, tally):
-        _run(run, arguments, tally)
+    environment.seeds_folder()  # all runs copy the same
+    try:
+        for run in _runs(arguments, tally):
+            _run(run, arguments, tally)
+    finally:
+        end_seeds()
     for reason, count in sorted(tally.skips.items()):
         _say(f"not run on {reason.run}: {count} × {reason.sentence}")
     for name in tally.tried_again:
@@ -136,8 +137,9 @@ def _run(run: Run, arguments: list[str], tally: Tally) -> None:
         together = (
             "-n",
             WORKERS,
-            "--dist=loadfile",
-        )  # servers that a file's tests share start once
+            "--dist=loadfile",  # servers that a file's tests share start once
+            "--no-loadscope-reorder",  # by the order of tests/conftest.py
+        )
         _say(f"----- tests on {run.name} -----")
         seen = _pytest(run, (*together, *arguments), Path(folder))
         if 0 < len(seen.failed) <= FEW and seen.code == 1:

@@ -27,6 +27,8 @@ _OURS = re.compile(
 #: Without that, each server costs a second of work more, and each worker compiles every test anew.
 _COMPILE_ANEW = "PYTHONDONTWRITEBYTECODE"
 _RUN = "TEST_RUN_FOLDER"
+_SEEDS = "TEST_SEEDS_FOLDER"
+_SEEDS_OWNER = "TEST_SEEDS_OWNER"
 
 
 def worker() -> str:
@@ -65,6 +67,21 @@ def run_folder() -> Path:
     return Path(os.environ[_RUN])
 
 
+def seeds_folder() -> Path:
+    """Where seeded databases lie that all workers copy, in `tests/run.py` those of all its runs. It is the first process's."""
+    if _SEEDS not in os.environ:
+        folder = tempfile.mkdtemp(prefix="gatehouse-seeds-")
+        os.environ |= {_SEEDS: folder, _SEEDS_OWNER: str(os.getpid())}
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(os.environ[_SEEDS])
+
+
+def seeds_owner() -> int:
+    """The process that removes them at its end."""
+    seeds_folder()
+    return int(os.environ[_SEEDS_OWNER])
+
+
 def clean(source: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
     """A copy without anything that Gatehouse would read."""
     return {
@@ -87,6 +104,7 @@ def database_name() -> str:
 
 def prepare() -> None:
     """Set the environment and set Django up. Called once, by `tests/conftest.py`, before anything imports a model."""
+    seeds_folder()
     var = run_folder() / worker()
     var.mkdir(exist_ok=True)
     kept = clean(os.environ)

@@ -1,5 +1,6 @@
 """The real thing: `manage.py serve` as a process, with a folder, a database and a Redis prefix of its own."""
 
+import fcntl
 import json
 import os
 import random
@@ -10,8 +11,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -253,10 +255,12 @@ class Server:
 class Yard:
     """Makes installations. Migrating and seeding happens once per kind of database; each server gets a copy."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, seeds: "Seeds | None" = None) -> None:
+        """`seeds`, if others share them; they outlive the yard."""
         self._folder = folder
-        self._secrets = environment.fresh_secrets()
-        self.operator_password = secrets.token_urlsafe(24)
+        self._seeds = seeds
+        self._secrets = seeds.secrets if seeds else environment.fresh_secrets()
+        self.operator_password = seeds.password if seeds else secrets.token_urlsafe(24)
         self._templates: dict[str, str] = {}
         self._kept = ExitStack()
 
@@ -300,27 +304,84 @@ class Yard:
     def _template(self, kind: str) -> str:
         """The address of a migrated database with the first operator and the tenant `default` in it."""
         if kind not in self._templates:
-            folder = self._folder / f"template-{kind}"
-            folder.mkdir()
-            password = folder / "password"
-            password.write_text(self.operator_password)
-            template = Server(folder, self._database(self._kept, kind, folder, None), self._secrets)
-            template.var.mkdir()
-            template.run("migrate", "--no-input")
-            template.run(
-                "operator",
-                "create",
-                "--username",
-                Server.operator,
-                "--password-file",
-                str(password),
+            self._templates[kind] = (
+                self._seeds.of(kind, self._seed) if self._seeds else self._seed_of_ones_own(kind)
             )
-            template.run(
-                "client", "create", "--name", "Default", "--slug", "default", "--if-missing"
-            )
-            _fold_wal(template.database_url)
-            self._templates[kind] = template.database_url
         return self._templates[kind]
+
+    def _seed_of_ones_own(self, kind: str) -> str:
+        folder = self._folder / f"template-{kind}"
+        folder.mkdir()
+        address = self._database(self._kept, kind, folder, None)
+        self._seed(folder, address)
+        return address
+
+    def _seed(self, folder: Path, database_url: str) -> None:
+        password = folder / "password"
+        password.write_text(self.operator_password)
+        template = Server(folder, database_url, self._secrets)
+        template.var.mkdir()
+        template.run("migrate", "--no-input")
+        template.run(
+            "operator",
+            "create",
+            "--username",
+            Server.operator,
+            "--password-file",
+            str(password),
+        )
+        template.run("client", "create", "--name", "Default", "--slug", "default", "--if-missing")
+        _fold_wal(database_url)
+
+
+class Seeds:
+    """Seeded databases that many workers copy: ten seconds of work each, done by the first who wants one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with self._alone():
+            kept = folder / "secrets.json"
+            if not kept.exists():
+                made = {
+                    "secrets": environment.fresh_secrets(),
+                    "password": secrets.token_urlsafe(24),
+                }
+                kept.write_text(json.dumps(made))
+            known = json.loads(kept.read_text())
+        self.secrets: dict[str, str] = known["secrets"]
+        self.password: str = known["password"]
+
+    def of(self, kind: str, seed: Callable[[Path, str], None]) -> str:
+        """The address of the one of this kind; `seed` fills an empty database, with a folder for what it needs."""
+        with self._alone():
+            told = self._folder / f"{kind}.address"
+            if not told.exists():
+                scratch = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=self._folder))
+                address = self._empty(kind, scratch)
+                seed(scratch, address)
+                told.write_text(address)
+            return told.read_text()
+
+    @staticmethod
+    def _empty(kind: str, folder: Path) -> str:
+        if kind == "postgres":
+            services.need_postgres()
+            return services.create_database(environment.seeds_owner())
+        return f"sqlite:///{folder / 'gatehouse.sqlite3'}"
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def end_seeds() -> None:
+    """What seeds of this process are not in their folder; that one goes by itself."""
+    if os.getpid() != environment.seeds_owner():
+        return
+    if (environment.seeds_folder() / "postgres.address").exists():
+        services.drop_of(os.getpid())
 
 
 def _fold_wal(database_url: str) -> None:

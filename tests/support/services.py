@@ -3,7 +3,7 @@
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -57,25 +57,40 @@ def need_redis() -> None:
 @contextmanager
 def postgres_database(*, template: str | None = None) -> Iterator[str]:
     """The address of a new database, dropped at the end whoever is still connected."""
-    name = f"gatehouse_test_{os.getpid()}_{secrets.token_hex(6)}"
+    address = create_database(os.getpid(), template)
+    try:
+        yield address
+    finally:
+        with psycopg.connect(environment.postgres_url(), autocommit=True) as server:
+            _drop(server, urlsplit(address).path[1:])
+
+
+def create_database(owner: int, template: str | None = None) -> str:
+    """Its address. It is dropped with what else that process leaves behind (`drop_of`, `drop_left_behind`)."""
+    name = f"gatehouse_test_{owner}_{secrets.token_hex(6)}"
     create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
     if template:
         create += sql.SQL(" TEMPLATE {}").format(sql.Identifier(urlsplit(template).path[1:]))
     with psycopg.connect(environment.postgres_url(), autocommit=True) as server:
         server.execute(create)
-    try:
-        yield urlsplit(environment.postgres_url())._replace(path=f"/{name}").geturl()
-    finally:
-        with psycopg.connect(environment.postgres_url(), autocommit=True) as server:
-            _drop(server, name)
+    return urlsplit(environment.postgres_url())._replace(path=f"/{name}").geturl()
 
 
 def drop_left_behind() -> None:
     """Drop the databases of test processes that no longer run."""
+    _drop_all(lambda owner: not _runs(owner))
+
+
+def drop_of(process: int) -> None:
+    """Drop the databases of one."""
+    _drop_all(lambda owner: owner == process)
+
+
+def _drop_all(is_meant: Callable[[int], bool]) -> None:
     with psycopg.connect(environment.postgres_url(), autocommit=True) as server:
         for (name,) in server.execute("SELECT datname FROM pg_database").fetchall():
             found = _LEFT_BEHIND.fullmatch(name)
-            if found and not _runs(int(found[1])):
+            if found and is_meant(int(found[1])):
                 _drop(server, name)
 
 
