@@ -58,8 +58,6 @@ def main(rows: int, times: int, only: str) -> int:
     tenant, key = _cast()
     for first in range(0, rows, _AT_ONCE):
         _calls(first, min(first + _AT_ONCE, rows), rows)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
     _say(
         f"{rows:,} calls of {_KEYS} keys of {_TENANTS} tenants, in {time.monotonic() - began:.0f} s"
     )
@@ -179,7 +177,8 @@ def _addresses(tenant: UUID, key: UUID) -> Iterator[tuple[str, Client, str]]:
             f"logs?until={old}",
             f"logs?tenant={tenant}&status=502&model=model-3",
         ),
-        *("logs?model=nobody-has-it", "logs?status=418"),
+        *("logs?model=nobody-has-it", "logs?status=418", "logs?provider=nobody-has-it"),
+        *(f"logs?project={UUID(int=9)}", f"logs?account={UUID(int=9)}", "logs?team=nobody-has-it"),
         *(f"keys/{key}/usage", "stats?window=24h", f"stats?tenant={tenant}&window=7d", "stats"),
         *(
             f"analytics/{what}?window={window}"

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Value, When
 from django.db.models.functions import Least
 
-from usage.models import RequestLog
+from usage.models import FAILED, RequestLog
 
 #: Seconds that a window reaches back, and those of one of its buckets.
 WINDOWS: Final = {
@@ -30,8 +30,6 @@ DEFAULT_WINDOW: Final = "24h"
 PERCENTS: Final = (50, 95, 99)
 #: Models that `by_model` tells of, those with the most calls first.
 MOST_MODELS: Final = 50
-#: An answer's status from which on a call has failed.
-FAILED: Final = 400
 
 Calls = QuerySet[RequestLog]
 
