@@ -14,6 +14,10 @@ from typing import Any, ClassVar, Final
 from django.db import models
 from django.db.models import CheckConstraint, F, Q, UniqueConstraint
 
+# Django finds models here.
+from usage.quarter_models import Quarter as Quarter
+from usage.quarter_models import QuarterSum as QuarterSum
+
 #: Stands for "none" inside a unique key, where NULLs would all be different.
 NOBODY = uuid.UUID(int=0)
 #: The day of money lines from before days were kept.

@@ -12,12 +12,12 @@ from gateway.views.access import identity_of
 from gateway.views.state import StateView
 from tenants.clock import SYSTEM
 from usage import analytics
-from usage.analytics import Calls
+from usage.analytics import Asked
 from usage.models import RequestLog
 
 _WINDOW: Final[tuple[Any, str]] = (
     {"type": "string", "enum": list(analytics.WINDOWS), "default": analytics.DEFAULT_WINDOW},
-    "How far back: hours or days, the running minute included.",
+    "How far back: hours or days of UTC, the running part included.",
 )
 
 
@@ -64,5 +64,5 @@ def _window(request: Request) -> str:
     return figures.window_of(query_of(request, ("window",)))
 
 
-def _own(request: Request) -> Calls:
-    return RequestLog.objects.filter(key_id=identity_of(request).key_id)
+def _own(request: Request) -> Asked:
+    return Asked(RequestLog.objects.filter(key_id=identity_of(request).key_id))

@@ -309,8 +309,8 @@ _SHARE: Final[Schema] = {"type": "number", "minimum": 0, "maximum": 1}
 _TIMES: Final = _object(avg=_MAYBE_MS, p50=_MAYBE_MS, p95=_MAYBE_MS, p99=_MAYBE_MS)
 _WINDOW: Final[dict[str, Schema]] = {
     "window": _TEXT,
-    "since": _told(_MOMENT, "Within."),
-    "until": _told(_MOMENT, "Not within."),
+    "since": _told(_MOMENT, "Within; a multiple of a part's length since 1970 in UTC."),
+    "until": _told(_MOMENT, "Not within: the end of the running part."),
 }
 _SUMS: Final[dict[str, Schema]] = {
     "requests": _COUNT,
