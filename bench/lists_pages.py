@@ -24,10 +24,12 @@ from keys.services import issue_key  # noqa: E402
 from providers.model_services import create_model  # noqa: E402
 from providers.services import create_provider  # noqa: E402
 from tenants.actor import system_actor  # noqa: E402
+from tenants.chores import Sweep  # noqa: E402
 from tenants.clock import SYSTEM  # noqa: E402
 from tenants.operator_services import create_operator  # noqa: E402
 from tenants.project_services import create_project  # noqa: E402
 from tenants.services import create_tenant  # noqa: E402
+from usage.quarters import CLOSING  # noqa: E402
 
 _TENANTS: Final = 50
 _KEYS: Final = 400
@@ -58,10 +60,16 @@ def main(rows: int, times: int, only: str) -> int:
     tenant, key = _cast()
     for first in range(0, rows, _AT_ONCE):
         _calls(first, min(first + _AT_ONCE, rows), rows)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
     _say(
         f"{rows:,} calls of {_KEYS} keys of {_TENANTS} tenants, in {time.monotonic() - began:.0f} s"
+    )
+    began = time.monotonic()
+    sweep = Sweep(ACTOR)
+    sweep.do(CLOSING, SYSTEM.now())
+    left = CLOSING.count(SYSTEM.now())
+    _say(
+        f"{sweep.rows[CLOSING.name]} quarters of a day closed in {time.monotonic() - began:.0f} s, {left} left;"
+        f" the longest writing took {1000 * sweep.longest:.0f} ms"
     )
     _say(f"{'':>2} {'p50 ms':>8} {'p95 ms':>8} {'queries':>8}")
     missed = 0
@@ -179,7 +187,8 @@ def _addresses(tenant: UUID, key: UUID) -> Iterator[tuple[str, Client, str]]:
             f"logs?until={old}",
             f"logs?tenant={tenant}&status=502&model=model-3",
         ),
-        *("logs?model=nobody-has-it", "logs?status=418"),
+        *("logs?model=nobody-has-it", "logs?status=418", "logs?provider=nobody-has-it"),
+        *(f"logs?project={UUID(int=9)}", f"logs?account={UUID(int=9)}", "logs?team=nobody-has-it"),
         *(f"keys/{key}/usage", "stats?window=24h", f"stats?tenant={tenant}&window=7d", "stats"),
         *(
             f"analytics/{what}?window={window}"

@@ -22,10 +22,16 @@ from tenants.changes import change, note
 from tenants.chores import Chore, Sweep
 from tenants.clock import SYSTEM
 from usage import forgetting as forgetting_calls
+from usage.quarters import CLOSING
 
 logger = logging.getLogger(__name__)
 
-CHORES: Final[Sequence[Chore]] = (*forgetting_calls.CHORES, *forgetting.CHORES)
+#: What log rows came to is summed up before they may go.
+CHORES: Final[Sequence[Chore]] = (
+    CLOSING,
+    *forgetting_calls.CHORES,
+    *forgetting.CHORES,
+)
 DAILY: Final = "housekeeping"
 _HOURLY: Final = "housekeeping-hourly"
 
@@ -41,7 +47,7 @@ class Report:
 
     @property
     def total(self) -> int:
-        return sum(self.rows.values())
+        return sum(number for name, number in self.rows.items() if name != CLOSING.name)
 
 
 def count(chores: Collection[Chore] = CHORES, now: datetime | None = None) -> Report:

@@ -1,24 +1,34 @@
 """Figures of many calls at once: sums over their log rows, and percentiles of their times, in a handful of queries each.
 
-Whoever asks brings the rows (`calls`: a query set of log rows), so that what may be seen is decided where it is known. A window
-is a number of seconds before a moment, cut into equal buckets: no calendar, no zone, no summer time.
+Whoever asks says which calls (`Asked`), so that what may be seen is decided where it is known. A window is a number of equal
+buckets that begin at multiples of their length since 1970 in UTC, the last of them the running one: no zone, no summer time.
 
-Percentiles are by nearest rank, from a histogram that the database counts: a time under a millisecond falls into its own
-microsecond, a longer one into its first three digits. So what is told is the true value cut to three digits, never more than
-1 % under it, and a histogram has at most some 8,000 bins however many calls there were.
+Of whole tenants, and of the house, what happened in quarters of a day that are closed (usage/quarters.py) is taken from their
+sums, the rest from the log. Both count in the same way, so nobody can tell which it was, but that the sums know calls that the
+log has forgotten. Percentiles are by nearest rank, from histograms (usage/histograms.py).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import or_
+from typing import Any, Final
+from uuid import UUID
 
-from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Value, When
-from django.db.models.functions import Least
+from django.core.exceptions import EmptyResultSet
+from django.db import connection
+from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Value, When
 
-from usage.models import RequestLog
+from usage import quarters
+from usage.models import NOBODY
+from usage.quarter_models import QuarterSum
+from usage.quarters import QUARTER
+from usage.tallies import TIMES, Calls, Figures, Sums, Tallies, sums_of, tallies
 
-#: Seconds that a window reaches back, and those of one of its buckets.
+#: Seconds that a window's buckets are together, and those of one of them.
 WINDOWS: Final = {
     "1h": (3_600, 300),
     "6h": (21_600, 1_800),
@@ -27,22 +37,23 @@ WINDOWS: Final = {
     "30d": (2_592_000, 86_400),
 }
 DEFAULT_WINDOW: Final = "24h"
-PERCENTS: Final = (50, 95, 99)
 #: Models that `by_model` tells of, those with the most calls first.
 MOST_MODELS: Final = 50
-#: An answer's status from which on a call has failed.
-FAILED: Final = 400
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-Calls = QuerySet[RequestLog]
 
-_TIMES: Final = ("duration_us", "ttfb_us", "overhead_us")
-#: Bins of one power of ten: 100 to 999.
-_DECADE: Final = 900
-#: Longer times (27 hours and more) share the last decade's bins.
-_DECADES: Final = 8
-_MINUTE: Final = timedelta(minutes=1)
-#: Rows of a histogram fetched at once.
-_CHUNK: Final = 2_000
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The calls that figures are of: log rows, and whose sums say the same: `tenants`, `(NOBODY,)` for the whole house, null
+    where no sums do.
+    """
+
+    calls: Calls
+    tenants: tuple[UUID, ...] | None = None
+
+    @classmethod
+    def everything(cls, calls: Calls) -> "Asked":
+        return cls(calls, (NOBODY,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,157 +70,140 @@ class Span:
 
 
 def span_of(window: str, now: datetime) -> Span:
-    """The window that ends with the running minute. `window` is one of `WINDOWS`."""
+    """The window that ends with the running bucket. `window` is one of `WINDOWS`."""
     seconds, size = WINDOWS[window]
-    until = now.replace(second=0, microsecond=0) + _MINUTE
+    bucket = timedelta(seconds=size)
+    until = now - (now - _EPOCH) % bucket + bucket
     since = until - timedelta(seconds=seconds)
-    starts = range(0, seconds, size)
-    return Span(since, until, tuple(since + timedelta(seconds=start) for start in starts))
+    return Span(since, until, tuple(since + bucket * number for number in range(seconds // size)))
 
 
-class Sums(NamedTuple):
-    """Of some calls. `cost_nano_usd` is of what had a price; `unpriced` says how many calls it leaves out, `unpriced_in` and
-    `unpriced_out` how many tokens.
-    """
-
-    requests: int = 0
-    errors: int = 0
-    tokens_in: int = 0
-    tokens_cached: int = 0
-    tokens_out: int = 0
-    cost_nano_usd: int = 0
-    unpriced: int = 0
-    estimated: int = 0
-    unpriced_in: int = 0
-    unpriced_out: int = 0
-
-    @property
-    def error_rate(self) -> float:
-        """The share of calls that were answered with an error; 0 of none."""
-        return self.errors / self.requests if self.requests else 0.0
-
-    @property
-    def estimated_share(self) -> float:
-        """The share of calls whose tokens nobody counted."""
-        return self.estimated / self.requests if self.requests else 0.0
+def totals(asked: Asked, span: Span | None = None) -> Sums:
+    """Of a window; null: of all there is. Three queries at most."""
+    parts = _parts(asked, span)
+    found = sums_of(parts.calls)
+    for row in parts.sums().values_list(*Sums._fields):
+        found = found.plus(row)
+    return found
 
 
-class Times(NamedTuple):
-    """Microseconds; null where no call had such a time."""
+def summary(asked: Asked, span: Span) -> Figures:
+    """Four queries at most."""
+    found = _tallies(_parts(asked, span), Value(0, output_field=IntegerField()), lambda row: 0)
+    return found[0].figures()
 
-    avg: float | None = None
-    p50: int | None = None
-    p95: int | None = None
-    p99: int | None = None
+
+def series(asked: Asked, span: Span) -> list[Figures]:
+    """Of each bucket of `span`, empty ones too. Four queries at most."""
+    marks = list(span.buckets)
+    size = (span.until - span.since) // len(marks)
+    # A quarter tells nothing of the parts that it is divided into.
+    parts = _parts(asked if size % QUARTER == timedelta(0) else Asked(asked.calls), span)
+    number = _bucket_number(marks, 0, len(marks))
+    found = _tallies(parts, number, lambda row: (row.start - span.since) // size)
+    return [found[bucket].figures() for bucket in range(len(marks))]
+
+
+def by_model(asked: Asked, span: Span) -> list[tuple[str, Figures]]:
+    """Of the models with the most calls, at most `MOST_MODELS`. A name is what the caller asked for. Five queries at most."""
+    parts = _parts(asked, span, is_whole=False)
+    names = _busiest(parts)
+    parts = parts.of_models(names)
+    found = _tallies(parts, F("model"), lambda row: row.model)
+    return [(name, found[name].figures()) for name in names]
+
+
+# --- where it is read ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """`latency`: from a call's head to its end. `ttfb`: from its body to the answer's first byte. `overhead`: what was ours."""
+class _Parts:
+    """Log rows, and the closed quarters that stand for all others. `wanted`: which of their sums."""
 
-    sums: Sums
-    latency: Times
-    ttfb: Times
-    overhead: Times
+    calls: Calls
+    closed: frozenset[datetime]
+    wanted: Q
 
+    def sums(self) -> "QuerySet[QuarterSum]":
+        """Those that are wanted, of closed quarters only: of one that was reopened others may stand there still."""
+        return QuarterSum.objects.filter(self.wanted) if self.closed else QuarterSum.objects.none()
 
-def totals(calls: Calls) -> Sums:
-    """One query."""
-    row: dict[str, Any] = calls.aggregate(**_sums())
-    return Sums(*(int(row[name] or 0) for name in Sums._fields))
-
-
-def summary(calls: Calls) -> Figures:
-    """Four queries."""
-    return _figures_by(calls, None, [0])[0]
+    def of_models(self, names: Collection[str]) -> "_Parts":
+        return _Parts(
+            self.calls.filter(model__in=names), self.closed, self.wanted & Q(model__in=names)
+        )
 
 
-def series(calls: Calls, span: Span) -> list[Figures]:
-    """Of each bucket of `span`, empty ones too. Four queries."""
-    marks = list(span.buckets)
-    number = _bucket_number(marks, 0, len(marks))
-    return _figures_by(calls.filter(span.within), number, range(len(marks)))
+def _parts(asked: Asked, span: Span | None, *, is_whole: bool = True) -> _Parts:
+    since, until = (None, None) if span is None else (span.since, span.until)
+    starts = [] if asked.tenants is None else quarters.closed(since, until)
+    wanted = Q(tenant_id__in=asked.tenants or (), is_whole=is_whole)
+    if starts:
+        wanted &= Q(start__gte=starts[0], start__lte=starts[-1])
+        holes = [
+            after for before, after in itertools.pairwise(starts)
+            if after - before > QUARTER
+        ]  # fmt: skip
+        if holes:
+            wanted &= Q(start__in=starts)
+    # An empty condition would get lost among others, so the past has a beginning.
+    gaps = _gaps(starts, since or _EPOCH, until)
+    rest = reduce(or_, (_between(*gap) for gap in gaps), Q(pk__in=[]))
+    return _Parts(asked.calls.filter(rest), frozenset(starts), wanted)
 
 
-def by_model(calls: Calls) -> list[tuple[str, Figures]]:
-    """Of the models with the most calls, at most `MOST_MODELS`. A name is what the caller asked for. Five queries."""
-    counted = calls.values("model").annotate(calls=Count("*")).order_by("-calls", "model")
-    names = [row["model"] for row in counted[:MOST_MODELS]]
-    found = _figures_by(calls.filter(model__in=names), F("model"), names)
-    return list(zip(names, found, strict=True))
+def _gaps(
+    starts: Sequence[datetime], since: datetime, until: datetime | None
+) -> Iterator[tuple[datetime, datetime | None]]:
+    """What is not in the quarters that begin at `starts`, from `since` to `until`."""
+    at = since
+    for start in starts:
+        if at < start:
+            yield at, start
+        at = start + QUARTER
+    if until is None or at < until:
+        yield at, until
 
 
-# --- queries ----------------------------------------------------------------------------------------------------------
+def _between(first: datetime, after: datetime | None) -> Q:
+    since = Q(created_at__gte=first)
+    return since if after is None else since & Q(created_at__lt=after)
 
 
-def _sums() -> dict[str, Any]:
-    """In the order of `Sums`. Counts come before the sum that takes its column's name."""
-    return {
-        "requests": Count("*"),
-        "errors": Count("id", filter=Q(status__gte=FAILED)),
-        "unpriced": Count("id", filter=Q(cost_nano_usd__isnull=True)),
-        "estimated": Count("id", filter=Q(usage_source="estimated")),
-        "unpriced_in": Sum("tokens_in", filter=Q(cost_nano_usd__isnull=True)),
-        "unpriced_out": Sum("tokens_out", filter=Q(cost_nano_usd__isnull=True)),
-        "tokens_in": Sum("tokens_in"),
-        "tokens_cached": Sum("tokens_cached"),
-        "tokens_out": Sum("tokens_out"),
-        "cost_nano_usd": Sum("cost_nano_usd"),
-    }
+def _tallies(parts: _Parts, group: Any, key: Callable[[QuarterSum], Any]) -> Tallies:
+    """Of each group: `group` of a log row, `key` of a quarter's sums."""
+    found = Tallies()
+    for (name,), tally in tallies(parts.calls, of_group=group).items():
+        found[name] = tally
+    for row in parts.sums().iterator():
+        tally = found[key(row)]
+        tally.sums = tally.sums.plus(getattr(row, name) for name in Sums._fields)
+        for name, histogram in zip(TIMES, tally.times, strict=True):
+            packed = getattr(row, f"{name.removesuffix('us')}bins")
+            histogram.merge_packed(bytes(packed), getattr(row, name))
+    return found
 
 
-def _figures_by(calls: Calls, group: Any, keys: Sequence[Any] | range) -> list[Figures]:
-    """The figures of each group in `keys`, in their order. `group` null: all calls are the one group 0."""
-    grouped = calls.order_by().annotate(group=Value(0) if group is None else group)
-    sums = dict.fromkeys(keys, Sums())
-    rows: Iterable[Any] = grouped.values("group").annotate(**_sums())
-    for row in rows:
-        sums[row["group"]] = Sums(*(int(row[name] or 0) for name in Sums._fields))
-    latency, ttfb, overhead = (dict(_times(grouped, column)) for column in _TIMES)
-    none = Times()
-    return [
-        Figures(sums[key], latency.get(key, none), ttfb.get(key, none), overhead.get(key, none))
-        for key in keys
-    ]
-
-
-def _times(grouped: Calls, column: str) -> Iterator[tuple[Any, Times]]:
-    """Each group with its times. One query; in memory is one group's histogram at a time."""
-    rows = (
-        grouped.filter(**{f"{column}__isnull": False})
-        .annotate(bin=_bin(column))
-        .values("group", "bin")
-        .annotate(calls=Count("*"), total=Sum(column))
-        .order_by("group", "bin")
-        .values_list("group", "bin", "calls", "total")
-    )
-    group: Any = None
-    bins: list[tuple[int, int, int]] = []
-    for key, *one in rows.iterator(chunk_size=_CHUNK):
-        if bins and key != group:
-            yield group, _times_of(bins)
-            bins = []
-        group = key
-        bins.append((int(one[0]), int(one[1]), int(one[2])))
-    if bins:
-        yield group, _times_of(bins)
-
-
-def _bin(column: str) -> Case:
-    """The number of a time's bin: itself under 1000, then 900 for each power of ten."""
-    return Case(
-        When(**{f"{column}__lt": 1_000}, then=F(column)),
-        *(
-            When(
-                **{f"{column}__lt": 10 ** (decade + 3)},
-                then=Value(_DECADE * decade) + F(column) / Value(10**decade),
-            )
-            for decade in range(1, _DECADES)
-        ),
-        default=Value(_DECADE * _DECADES)
-        + Least(F(column) / Value(10**_DECADES), Value(_DECADE + 99)),
-        output_field=IntegerField(),
-    )
+def _busiest(parts: _Parts) -> list[str]:
+    """The names of the models with the most calls. The database adds them up: callers make up as many as they like."""
+    calls = parts.calls.order_by().values("model").annotate(calls=Count("*"))
+    told = (calls.values_list("model", "calls"), parts.sums().values_list("model", "requests"))
+    texts: list[str] = []
+    values: list[Any] = []
+    for rows in told:
+        with contextlib.suppress(EmptyResultSet):
+            text, its_values = rows.query.sql_with_params()
+            texts.append(text)
+            values += its_values
+    if not texts:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH parts (model, calls) AS ({' UNION ALL '.join(texts)})"  # noqa: S608 - made by Django
+            " SELECT model FROM parts GROUP BY model ORDER BY sum(calls) DESC, model LIMIT %s",
+            [*values, MOST_MODELS],
+        )
+        return [name for (name,) in cursor.fetchall()]
 
 
 def _bucket_number(marks: Sequence[datetime], first: int, after: int) -> Any:
@@ -222,27 +216,3 @@ def _bucket_number(marks: Sequence[datetime], first: int, after: int) -> Any:
         default=_bucket_number(marks, middle, after),
         output_field=IntegerField(),
     )
-
-
-# --- percentiles ------------------------------------------------------------------------------------------------------
-
-
-def value_of(number: int) -> int:
-    """The least time in a bin."""
-    decade = (number - 100) // _DECADE if number >= 1_000 else 0
-    scale: int = 10**decade
-    return (number - _DECADE * decade) * scale
-
-
-def _times_of(bins: Iterable[tuple[int, int, int]]) -> Times:
-    """Of a histogram: (bin, calls, their sum), by rising bins."""
-    rows = list(bins)
-    count = sum(calls for _, calls, _ in rows)
-    ranks = [-(-percent * count // 100) for percent in PERCENTS]
-    found: list[int] = []
-    seen = 0
-    for number, calls, _ in rows:
-        seen += calls
-        while len(found) < len(ranks) and ranks[len(found)] <= seen:
-            found.append(value_of(number))
-    return Times(sum(total for *_, total in rows) / count, *found)

@@ -15,6 +15,7 @@ from tenants.errors import Invalid
 from usage.budget_books import sharing
 from usage.charging import charge
 from usage.models import LedgerEntry, RequestLog
+from usage.quarters import reopen, start_of
 from usage.sums import Portion, Totals, Whose, add_up
 
 #: Calls that one transaction corrects.
@@ -190,6 +191,9 @@ def _correct_logs(todo: Sequence[Correction], calls: dict[tuple[str, UUID], _Cal
         RequestLog.objects.filter(month=each.month, request_id=each.request_id).update(
             cost_nano_usd=cost, tokens_in=tokens_in, tokens_out=tokens_out
         )
+    months, ids = {it.month for it in todo}, [it.request_id for it in todo]
+    logs = RequestLog.objects.filter(month__in=months, request_id__in=ids)
+    reopen({start_of(moment) for moment in logs.values_list("created_at", flat=True)})
 
 
 def _portion(line: LedgerEntry, call: _Call) -> Portion:

@@ -1,21 +1,23 @@
 """What may be forgotten of calls: log rows with their attempts, bodies, answers for repetitions, balances of windows long past.
 
-Money lines, monthly sums, credits and closed days are not among them: they are kept for ever.
+Money lines, monthly sums, credits, closed days and the sums of quarters are not among them: they are kept for ever.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, Min, OuterRef, Q
 
 from tenants import setting_services
 from tenants.chores import Chore, Found, Pile
 from tenants.models import Tenant
-from usage import idempotency, rows, windows
+from usage import idempotency, quarters, rows, windows
 from usage.models import Balance, HoldSlice, RequestContent, RequestLog
+from usage.quarters import QUARTER
 
 #: A window of the calendar that began before so many days is older than the twelve months that are shown.
 _WINDOW_DAYS: Final = 400
@@ -24,13 +26,28 @@ _CALL: Final = ("pk", "month", "request_id")
 
 def _logs(now: datetime) -> Iterable[Pile]:
     days = setting_services.value_of("log_retention_days")
-    if days is not None:
-        old = RequestLog.objects.filter(created_at__lt=now - timedelta(days=days))
-        yield Pile(old.order_by("created_at"), _CALL, _delete_logs)
+    if days is None:
+        return
+    before = now - timedelta(days=days)
+    old = RequestLog.objects.filter(created_at__lt=before)
+    oldest: datetime | None = old.aggregate(oldest=Min("created_at"))["oldest"]
+    if oldest is None:
+        return
+    start = quarters.start_of(oldest)
+    while start < before:
+        in_it = old.filter(created_at__gte=start, created_at__lt=start + QUARTER)
+        yield Pile(in_it.order_by("created_at"), _CALL, partial(_delete_logs, start))
+        start += QUARTER
 
 
-def _delete_logs(found: Found) -> int:
-    """What led to a call, and what is kept of its bodies, is found by its log row alone, and goes with it."""
+def _delete_logs(start: datetime, found: Found) -> int:
+    """Of one quarter of a day: not before it is summed up, so that what figures tell does not depend on what the log still knows.
+    What led to a call, and what is kept of its bodies, is found by its log row alone, and goes with it.
+    """
+    if not quarters.keep_sums(start):
+        quarters.close(start)
+        if not quarters.keep_sums(start):
+            return 0
     months: dict[str, list[UUID]] = defaultdict(list)
     for _, month, request_id in found:
         months[month].append(request_id)

@@ -23,6 +23,7 @@ from usage.calls import Call, Item
 from usage.charging import charge
 from usage.idempotency import close_claims
 from usage.pricing import PriceTag, cost
+from usage.quarters import reopen_late
 from usage.records import Refusal, Settlement
 from usage.sums import add_up
 from usage.tables import New, insert
@@ -55,6 +56,7 @@ def apply(items: Sequence[Item], boot: str | None = None) -> Applied:
     logs += [rows.refusal_block(alike) for alike in refused_alike(refused)]
     entries = [rows.entry_block(alike) for alike in charged]
     attempts = [rows.attempt_block(alike) for alike in tried_alike(tries)]
+    came = [call.intent.received_at for call, _ in settled] + [it.received_at for it in refused]
     with transaction.atomic():
         sharing()
         new_logs, new_entries, *_ = insert(
@@ -63,6 +65,7 @@ def apply(items: Sequence[Item], boot: str | None = None) -> Applied:
             (rows.ATTEMPTS, attempts),
             (rows.CONTENTS, rows.content_blocks(calls)),
         )
+        reopen_late(came)
         _forget_holds(call for call, _ in settled)
         close_claims(items)
         [new_holds] = insert((rows.HOLDS, rows.hold_blocks(_not_yet_settled(opened))))

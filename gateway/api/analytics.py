@@ -20,10 +20,11 @@ from gateway.shapes.figures import WINDOW
 from keys.models import APIKey
 from providers.models import Model, Provider
 from tenants.clock import SYSTEM
+from tenants.counting import counts
 from tenants.models import Account, Tenant
 from usage import analytics
-from usage.analytics import WINDOWS, Calls
-from usage.models import RequestLog
+from usage.analytics import WINDOWS, Asked
+from usage.models import NOBODY, RequestLog
 
 _PARAMETERS: Final = ("tenant", "window")
 _ANY_WINDOW: Final = told(one_of(WINDOWS), "Absent: all there is.")
@@ -31,7 +32,7 @@ _QUERY: Final = {**documented.COPIED_TENANT, "window": WINDOW}
 
 
 class _Body(Protocol):
-    def __call__(self, calls: Calls, window: str, now: datetime) -> dict[str, Any]: ...
+    def __call__(self, asked: Asked, window: str, now: datetime) -> dict[str, Any]: ...
 
 
 class StatsView(AdminView):
@@ -44,11 +45,10 @@ class StatsView(AdminView):
     def get(self, request: Request) -> Response:
         """How much there is, and the sums of the log: all of it, unless a window is asked for."""
         query = query_of(request, _PARAMETERS)
-        calls = _calls(query, self.reach)
+        span = None
         if "window" in query:
             span = analytics.span_of(figures.window_of(query), SYSTEM.now())
-            calls = calls.filter(span.within)
-        sums = analytics.totals(calls)
+        sums = analytics.totals(_asked(query, self.reach), span)
         return Response(
             {
                 **_counts(query, self.reach),
@@ -70,7 +70,7 @@ class FiguresView(AdminView):
     def figures(self, request: Request) -> Response:
         query = query_of(request, _PARAMETERS)
         window = figures.window_of(query)
-        return Response(type(self).body(_calls(query, self.reach), window, SYSTEM.now()))
+        return Response(type(self).body(_asked(query, self.reach), window, SYSTEM.now()))
 
 
 class SummaryView(FiguresView):
@@ -112,22 +112,31 @@ class ModelsView(FiguresView):
         return self.figures(request)
 
 
-def _calls(query: Mapping[str, str], reach: Reach) -> Calls:
+def _asked(query: Mapping[str, str], reach: Reach) -> Asked:
     """Of a tenant (id, slug, or the name that the log kept), or all within reach."""
-    return reach.rows(RequestLog.objects.filter(filters.of_tenant(query)))
+    calls = reach.rows(RequestLog.objects.all())
+    if "tenant" not in query:
+        return Asked(calls, (NOBODY,) if reach.tenants is None else tuple(reach.tenants))
+    tenant_id = filters.tenant_id_of(query["tenant"])
+    if tenant_id is None:
+        return Asked(calls.filter(tenant=query["tenant"]))
+    is_reached = tenant_id != NOBODY and (reach.tenants is None or tenant_id in reach.tenants)
+    return Asked(calls.filter(tenant_id=tenant_id), (tenant_id,) if is_reached else None)
 
 
 def _counts(query: Mapping[str, str], reach: Reach) -> dict[str, int]:
-    """What belongs to the tenant, or all within reach. Of providers and models a tenant has its own; shared ones are nobody's."""
+    """What belongs to the tenant, or all within reach. Of providers and models a tenant has its own; shared ones are nobody's.
+    One query.
+    """
     of, is_tenant = reach.wanted(), reach.wanted("id")
     if "tenant" in query:
         tenant_id = filters.tenant_id_of(query["tenant"])
         of &= Q(tenant_id=tenant_id, tenant__isnull=False)
         is_tenant &= Q(id=tenant_id)
-    return {
-        "tenants": Tenant.objects.filter(is_tenant).count(),
-        "accounts": Account.objects.filter(of).count(),
-        "keys": APIKey.objects.filter(of).count(),
-        "models": Model.objects.filter(of).count(),
-        "providers": Provider.objects.filter(of).count(),
-    }
+    return counts(
+        tenants=Tenant.objects.filter(is_tenant),
+        accounts=Account.objects.filter(of),
+        keys=APIKey.objects.filter(of),
+        models=Model.objects.filter(of),
+        providers=Provider.objects.filter(of),
+    )

@@ -20,7 +20,7 @@ from gateway.shapes.pages import PAGES
 from providers.models import Price
 from tenants.errors import NotFound
 from usage import contents
-from usage.models import Attempt, LedgerEntry, RequestLog
+from usage.models import FAILED, NOBODY, SAID, Attempt, LedgerEntry, RequestLog
 
 PARAMETERS: Final = [
     "tenant",
@@ -39,6 +39,8 @@ PARAMETERS: Final = [
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
 #: Bounds of one card; a call has far fewer.
 _MOST_LINES: Final = 200
+#: Filters by columns of which an index holds every call.
+_INDEXED: Final = frozenset({"tenant", "key", "model", "trace_id"})
 _FILTERS: Final = {
     **documented.COPIED_TENANT,
     "project": told(TEXT, "The id or the name of a project."),
@@ -65,7 +67,28 @@ def wanted_by(query: Mapping[str, str]) -> Q:
         if name in query:
             wanted &= Q(**{name: query[name]})
     status = number(query, "status", 100, 599)
-    return wanted if status is None else wanted & Q(status=status)
+    if status is not None:
+        wanted &= Q(status=status)
+    return wanted & _said(query, status)
+
+
+def _said(query: Mapping[str, str], status: int | None) -> Q:
+    """What is true of every row that is asked for, and lets SQLite take an index that holds such rows only (usage/models.py).
+
+    One index at most, and none beside a filter that has a whole one: it counts no values, and would take the smaller index for
+    the better one, whoever is asked for.
+    """
+    if not _INDEXED.isdisjoint(query):
+        return Q()
+    for name in ("project", "account"):
+        identity = filters.as_id(query.get(name, ""))
+        if identity not in (None, NOBODY):
+            return Q(**SAID[f"{name}_id"])
+    if "team" in query:
+        return Q(**SAID["team"])
+    if filters.as_id(query.get("provider", str(NOBODY))) is None:
+        return Q(**SAID["provider"])
+    return Q(**SAID["status"]) if status is not None and status >= FAILED else Q()
 
 
 class LogsView(AdminView):

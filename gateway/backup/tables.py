@@ -279,6 +279,8 @@ LEFT_OUT: Final[Mapping[type[Model], str]] = {
     tenants.ConfigChange: "tells the workers of this database what changed in it; an import adds its own line",
     tenants.Duty: "whose turn it is among the workers of this database",
     providers.ProviderHealth: "what an upstream answered when the old house asked it last",
+    usage.Quarter: "which sums are whole: of the log of this database",
+    usage.QuarterSum: "made again from the log that comes along; what it had forgotten is in the monthly sums",
     usage.Hold: "calls in flight are of the workers that make them",
     usage.HoldSlice: "what workers have borrowed; their journals, not a backup, say what became of it",
     usage.SharedLimit: "what was taken of rates in the last minutes, by the clock of the old database",

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -17,9 +16,11 @@ from keys.models import APIKey
 from providers.models import Model, Provider
 from tenants import roles
 from tenants.clock import SYSTEM
+from tenants.counting import counts
 from tenants.errands import role_of
 from tenants.models import AuditEvent, Tenant
 from usage import analytics
+from usage.analytics import Asked
 from usage.models import RequestLog
 
 _LAST_CALLS: Final = 10
@@ -51,17 +52,17 @@ class FirstStep:
 
 def overview_page(request: HttpRequest) -> HttpResponse:
     now = SYSTEM.now()
-    counts = _counts(now)
+    found = _counts(now)
     span = analytics.span_of(analytics.DEFAULT_WINDOW, now)
-    day = analytics.totals(RequestLog.objects.filter(span.within))
+    day = analytics.totals(Asked.everything(RequestLog.objects.all()), span)
     last_calls = list(RequestLog.objects.order_by("-created_at", "-request_id")[:_LAST_CALLS])
-    steps = _first_steps(counts, has_calls=bool(last_calls))
+    steps = _first_steps(found, has_calls=bool(last_calls))
     context = {
         "title": "Overview",
         "since": span.since,
         "day": day,
         "error_percent": f"{100 * day.error_rate:.2f}" if day.requests else "0",
-        "counts": counts,
+        "counts": found,
         "health": _unhealthy(),
         "draining": lifecycle.phase() is not Phase.READY,
         "concerns": concerns(now),
@@ -73,21 +74,17 @@ def overview_page(request: HttpRequest) -> HttpResponse:
 
 
 def _counts(now: datetime) -> Counts:
-    active = Count("pk", filter=Q(is_active=True))
-    tenants = Tenant.objects.aggregate(
-        all=Count("pk"), on=Count("pk", filter=Q(status=Tenant.Status.ACTIVE))
-    )
-    providers = Provider.objects.aggregate(all=Count("pk"), on=active)
-    models = Model.objects.aggregate(all=Count("pk"), on=active)
     return Counts(
-        tenants["on"],
-        tenants["all"],
-        live_keys(now).count(),
-        APIKey.objects.count(),
-        providers["on"],
-        providers["all"],
-        models["on"],
-        models["all"],
+        **counts(
+            active_tenants=Tenant.objects.filter(status=Tenant.Status.ACTIVE),
+            tenants=Tenant.objects.all(),
+            live_keys=live_keys(now),
+            keys=APIKey.objects.all(),
+            active_providers=Provider.objects.filter(is_active=True),
+            providers=Provider.objects.all(),
+            active_models=Model.objects.filter(is_active=True),
+            models=Model.objects.all(),
+        )
     )
 
 
@@ -97,7 +94,7 @@ def _unhealthy() -> list[Finding]:
     return [found for found in findings if found.state is not State.OK]
 
 
-def _first_steps(counts: Counts, *, has_calls: bool) -> list[FirstStep]:
+def _first_steps(found: Counts, *, has_calls: bool) -> list[FirstStep]:
     tested = AuditEvent.objects.filter(action="provider.tested", outcome=AuditEvent.Outcome.OK)
     providers = reverse("console:providers")
     return [
@@ -117,16 +114,16 @@ def _first_steps(counts: Counts, *, has_calls: bool) -> list[FirstStep]:
             "Have a model",
             "Import what the provider lists, or add one by hand.",
             reverse("console:models"),
-            bool(counts.models),
+            bool(found.models),
         ),
         FirstStep(
             "Make a tenant",
             "Whatever a caller can reach belongs to one.",
             reverse("console:tenants-new"),
-            bool(counts.tenants),
+            bool(found.tenants),
         ),
         FirstStep(
-            "Issue a key", "It is shown once.", reverse("console:keys-new"), bool(counts.keys)
+            "Issue a key", "It is shown once.", reverse("console:keys-new"), bool(found.keys)
         ),
         FirstStep(
             "Make the first call",

@@ -26,8 +26,8 @@ UNPRICED: Final = told(
 )
 SPAN: Final[dict[str, Schema]] = {
     "window": one_of(analytics.WINDOWS),
-    "since": told(MOMENT, "Within."),
-    "until": told(MOMENT, "Not within."),
+    "since": told(MOMENT, "Within; a multiple of a part's length since 1970 in UTC."),
+    "until": told(MOMENT, "Not within: the end of the running part."),
 }
 SUMS: Final[dict[str, Schema]] = {
     "requests": COUNT,

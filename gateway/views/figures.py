@@ -14,11 +14,11 @@ from gateway.views.access import identity_of
 from gateway.views.shapes import figures as shapes
 from gateway.views.state import StateView
 from tenants.clock import SYSTEM
-from usage.analytics import Calls
+from usage.analytics import Asked
 from usage.models import RequestLog
 
 _QUERY: Final = {
-    "window": told(WINDOW, "How far back: hours or days, the running minute included.")
+    "window": told(WINDOW, "How far back: hours or days of UTC, the running part included.")
 }
 
 
@@ -65,5 +65,5 @@ def _window(request: Request) -> str:
     return figures.window_of(query_of(request, ("window",)))
 
 
-def _own(request: Request) -> Calls:
-    return RequestLog.objects.filter(key_id=identity_of(request).key_id)
+def _own(request: Request) -> Asked:
+    return Asked(RequestLog.objects.filter(key_id=identity_of(request).key_id))

@@ -12,11 +12,15 @@ from django.utils import timezone
 
 from tests.gateway.api.calls import log_row
 from usage import analytics
-from usage.analytics import Figures, Span, Sums, Times
+from usage.analytics import Asked, Span
+from usage.histograms import Times, value_of
 from usage.models import RequestLog
+from usage.tallies import Figures, Sums
 
 NOW: Final = datetime(2026, 3, 1, 0, 7, 31, 5, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+#: Longer than any window.
+LONG: Final = Span(NOW - timedelta(days=60), NOW + 5 * MINUTE, ())
 
 
 def percentile(values: Sequence[int], percent: int) -> int | None:
@@ -103,14 +107,14 @@ def _call(dice: random.Random, moment: datetime) -> RequestLog:
 
 
 def test_every_window_and_bucket_is_what_one_adds_up_by_hand(rows: list[RequestLog]) -> None:
-    calls = RequestLog.objects.all()
+    asked = Asked(RequestLog.objects.all())
     for name, (seconds, size) in analytics.WINDOWS.items():
         span = analytics.span_of(name, NOW)
         inside = within(rows, span.since, span.until)
         assert inside
-        assert analytics.totals(calls.filter(span.within)) == by_hand(inside).sums
-        assert alike(analytics.summary(calls.filter(span.within)), by_hand(inside)), name
-        found = analytics.series(calls, span)
+        assert analytics.totals(asked, span) == by_hand(inside).sums
+        assert alike(analytics.summary(asked, span), by_hand(inside)), name
+        found = analytics.series(asked, span)
         ends = (*span.buckets[1:], span.until)
         assert len(found) == len(span.buckets) == seconds // size
         for figures, start, end in zip(found, span.buckets, ends, strict=True):
@@ -121,7 +125,7 @@ def test_every_window_and_bucket_is_what_one_adds_up_by_hand(rows: list[RequestL
 
 
 def test_each_model_has_its_own_and_the_busiest_is_first(rows: list[RequestLog]) -> None:
-    found = analytics.by_model(RequestLog.objects.all())
+    found = analytics.by_model(_all(), LONG)
     for name, figures in found:
         assert alike(figures, by_hand([row for row in rows if row.model == name])), name
     counts = [figures.sums.requests for _, figures in found]
@@ -134,40 +138,40 @@ def test_names_that_callers_made_up_are_not_all_told(
 ) -> None:
     monkeypatch.setattr(analytics, "MOST_MODELS", 3)
     for name in ("a", "a", "b", "b", "c", "d", "e"):
-        log_row(model=name)
-    assert [name for name, _ in analytics.by_model(RequestLog.objects.all())] == ["a", "b", "c"]
+        log_row(model=name, created_at=NOW)
+    assert [name for name, _ in analytics.by_model(_all(), LONG)] == ["a", "b", "c"]
 
 
 def test_of_no_calls_everything_is_nothing(db: None) -> None:
-    calls, nothing = RequestLog.objects.all(), Figures(Sums(), Times(), Times(), Times())
-    assert analytics.summary(calls) == nothing
-    assert analytics.by_model(calls) == []
+    asked, nothing = Asked(RequestLog.objects.all()), Figures(Sums(), Times(), Times(), Times())
     span = analytics.span_of("6h", NOW)
-    assert analytics.series(calls, span) == [nothing] * 12
+    assert analytics.summary(asked, span) == nothing
+    assert analytics.by_model(asked, span) == []
+    assert analytics.series(asked, span) == [nothing] * 12
     assert (Sums().error_rate, Sums().estimated_share) == (0.0, 0.0)
 
 
 def test_beyond_a_day_a_time_is_only_long(db: None) -> None:
-    log_row(duration_us=10**12, ttfb_us=2**62, overhead_us=99_900_000_000)
-    found = analytics.summary(RequestLog.objects.all())
+    log_row(duration_us=10**12, ttfb_us=2**62, overhead_us=99_900_000_000, created_at=NOW)
+    found = analytics.summary(_all(), LONG)
     assert [it.p99 for it in (found.latency, found.ttfb, found.overhead)] == [99_900_000_000] * 3
 
 
 @pytest.mark.parametrize(
     ("ask", "most"),
     [
-        (analytics.totals, 1),
+        (analytics.totals, 3),
         (analytics.summary, 4),
-        (lambda calls: analytics.series(calls, analytics.span_of("30d", NOW)), 4),
+        (analytics.series, 4),
         (analytics.by_model, 5),
     ],
     ids=["totals", "summary", "series", "models"],
 )
 def test_however_many_calls_the_questions_are_few(
-    ask: Callable[[Any], Any], most: int, rows: list[RequestLog]
+    ask: Callable[[Asked, Span], Any], most: int, rows: list[RequestLog]
 ) -> None:
     with CaptureQueriesContext(connection) as asked:
-        ask(RequestLog.objects.all())
+        ask(Asked.everything(RequestLog.objects.all()), analytics.span_of("30d", NOW))
     assert len(asked) <= most
 
 
@@ -191,17 +195,18 @@ def test_windows_know_neither_zones_nor_months(now: datetime, db: None) -> None:
         assert found == [0, 0, 0, len(spans), *[0] * 26]
     assert len(set(spans.values())) == 1
     assert span.until - span.since == timedelta(days=30)
-    assert timedelta() < span.until - now <= MINUTE
+    assert timedelta() < span.until - now <= timedelta(days=1)
+    assert f"{span.until:%H:%M:%S.%f}" == "00:00:00.000000"
 
 
-def _all() -> analytics.Calls:
-    return RequestLog.objects.all()
+def _all() -> Asked:
+    return Asked(RequestLog.objects.all())
 
 
 def test_a_time_is_told_to_three_digits_and_never_too_long() -> None:
     for number in (0, 1, 999, 1_000, 1_899, 1_900, 8_199, 8_299):
-        assert analytics.value_of(number) < analytics.value_of(number + 1)
-    assert [analytics.value_of(number) for number in (0, 999, 1_000, 1_001, 1_899, 1_900)] == [
+        assert value_of(number) < value_of(number + 1)
+    assert [value_of(number) for number in (0, 999, 1_000, 1_001, 1_899, 1_900)] == [
         *(0, 999, 1_000, 1_010, 9_990),
         10_000,
     ]

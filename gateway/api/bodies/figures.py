@@ -7,8 +7,10 @@ from typing import Any
 from gateway.api.bodies.common import milliseconds, moment, usd
 from tenants.errors import Invalid
 from usage import analytics
-from usage.analytics import Calls, Figures, Span, Sums, Times
+from usage.analytics import Asked, Span
 from usage.estimates import estimate
+from usage.histograms import Times
+from usage.tallies import Figures, Sums
 
 #: A share is told to so many places.
 _PLACES = 6
@@ -49,23 +51,23 @@ def figures_body(figures: Figures) -> dict[str, Any]:
     }
 
 
-def usage_body(calls: Calls, window: str, now: datetime) -> dict[str, Any]:
+def usage_body(asked: Asked, window: str, now: datetime) -> dict[str, Any]:
     span = analytics.span_of(window, now)
-    sums = analytics.totals(calls.filter(span.within))
+    sums = analytics.totals(asked, span)
     total = {"tokens_total": sums.tokens_in + sums.tokens_out}
     return {"object": "usage", **_span_body(window, span), **sums_body(sums), **total}
 
 
-def summary_body(calls: Calls, window: str, now: datetime) -> dict[str, Any]:
+def summary_body(asked: Asked, window: str, now: datetime) -> dict[str, Any]:
     span = analytics.span_of(window, now)
-    figures = analytics.summary(calls.filter(span.within))
+    figures = analytics.summary(asked, span)
     return {"object": "summary", **_span_body(window, span), **figures_body(figures)}
 
 
-def series_body(calls: Calls, window: str, now: datetime) -> dict[str, Any]:
+def series_body(asked: Asked, window: str, now: datetime) -> dict[str, Any]:
     """The buckets' sums are the summary's. The last bucket is running."""
     span = analytics.span_of(window, now)
-    found = analytics.series(calls, span)
+    found = analytics.series(asked, span)
     return {
         "object": "list",
         **_span_body(window, span),
@@ -77,10 +79,10 @@ def series_body(calls: Calls, window: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def models_body(calls: Calls, window: str, now: datetime) -> dict[str, Any]:
+def models_body(asked: Asked, window: str, now: datetime) -> dict[str, Any]:
     """Models with the most calls first."""
     span = analytics.span_of(window, now)
-    found = analytics.by_model(calls.filter(span.within))
+    found = analytics.by_model(asked, span)
     return {
         "object": "list",
         **_span_body(window, span),

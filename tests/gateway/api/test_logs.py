@@ -5,9 +5,11 @@ from uuid import uuid4
 
 import pytest
 import time_machine
+from django.db import connection
 
+from gateway.api import logs
 from tests.gateway.api.calls import attempt, line, log_row, rollup
-from usage.models import Hold
+from usage.models import NOBODY, Hold, RequestLog
 
 FIELDS = {
     "id",
@@ -234,3 +236,39 @@ def test_what_is_held_for_calls_in_flight_is_shown(api, tenant, key):
             model="gpt",
         )
     assert api.get(f"keys/{key.key.id}/usage").json()["held_usd"] == "2"
+
+
+#: What few calls say, and the index that finds those few.
+RARE = {
+    "status=418": "log_failed",
+    "model=nobody": "log_by_model",
+    "provider=nobody": "log_by_provider",
+    f"project={uuid4()}": "log_by_project_id",
+    f"account={uuid4()}": "log_by_account_id",
+    "team=nobody": "log_by_team",
+}
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize(("query", "index"), RARE.items(), ids=RARE.values())
+def test_a_filter_that_finds_next_to_nothing_does_not_read_the_whole_log(query, index, db):
+    found = RequestLog.objects.filter(logs.wanted_by(dict([query.split("=")])))
+    assert index in found.order_by("-created_at", "-request_id").explain().split()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(("query", "index"), RARE.items(), ids=RARE.values())
+def test_such_an_index_answers_on_postgresql_too(query, index, db):
+    found = RequestLog.objects.filter(logs.wanted_by(dict([query.split("=")])))
+    with connection.cursor() as cursor:
+        # Of an empty table, reading all of it is the cheapest.
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("SET LOCAL enable_sort = off")
+    assert index in found.order_by("-created_at", "-request_id").explain()
+
+
+def test_whoever_asks_for_nobody_is_shown_the_calls_without_one(api):
+    made = log_row()
+    for name in ("project", "account"):
+        (row,) = api.get(f"logs?{name}={NOBODY}").json()["data"]
+        assert row["id"] == str(made.request_id)

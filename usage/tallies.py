@@ -1,0 +1,153 @@
+"""Sums and histograms of log rows, counted by the database, by whatever they are grouped by. Two queries."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from operator import add
+from typing import Any, Final, NamedTuple
+
+from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Value, When
+from django.db.models.functions import Least
+
+from usage.histograms import DECADE, DECADES, Histogram, Times
+from usage.models import FAILED, RequestLog
+
+Calls = QuerySet[RequestLog]
+
+#: The log's times, in the order in which figures tell them.
+TIMES: Final = ("duration_us", "ttfb_us", "overhead_us")
+#: Rows of a histogram fetched at once.
+_CHUNK: Final = 2_000
+
+
+class Sums(NamedTuple):
+    """Of some calls. `cost_nano_usd` is of what had a price; `unpriced` says how many calls it leaves out, `unpriced_in` and
+    `unpriced_out` how many tokens.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    tokens_in: int = 0
+    tokens_cached: int = 0
+    tokens_out: int = 0
+    cost_nano_usd: int = 0
+    unpriced: int = 0
+    estimated: int = 0
+    unpriced_in: int = 0
+    unpriced_out: int = 0
+
+    def plus(self, other: Iterable[int]) -> "Sums":
+        return Sums(*map(add, self, other))
+
+    @property
+    def error_rate(self) -> float:
+        """The share of calls that were answered with an error; 0 of none."""
+        return self.errors / self.requests if self.requests else 0.0
+
+    @property
+    def estimated_share(self) -> float:
+        """The share of calls whose tokens nobody counted."""
+        return self.estimated / self.requests if self.requests else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """`latency`: from a call's head to its end. `ttfb`: from its body to the answer's first byte. `overhead`: what was ours."""
+
+    sums: Sums
+    latency: Times
+    ttfb: Times
+    overhead: Times
+
+
+@dataclass(slots=True)
+class Tally:
+    """What some calls come to, and can be added to what others do. `times`: a histogram of each of `TIMES`."""
+
+    sums: Sums = field(default_factory=Sums)
+    times: tuple[Histogram, Histogram, Histogram] = field(
+        default_factory=lambda: (Histogram(), Histogram(), Histogram())
+    )
+
+    def add(self, other: "Tally") -> None:
+        self.sums = self.sums.plus(other.sums)
+        for mine, its in zip(self.times, other.times, strict=True):
+            mine.merge(its)
+
+    def figures(self) -> Figures:
+        latency, ttfb, overhead = self.times
+        return Figures(self.sums, latency.times(), ttfb.times(), overhead.times())
+
+
+class Tallies(dict[Any, Tally]):
+    """By what calls were grouped by."""
+
+    def __missing__(self, key: Any) -> Tally:
+        made = self[key] = Tally()
+        return made
+
+
+def sums_of(calls: Calls) -> Sums:
+    """One query."""
+    row: dict[str, Any] = calls.aggregate(**_sums())
+    return Sums(*(int(row[name] or 0) for name in Sums._fields))
+
+
+def tallies(calls: Calls, **groups: Any) -> Tallies:
+    """Of each group, by a tuple of its `groups`: name → expression. Two queries; the histograms of all groups are in memory."""
+    grouped = calls.order_by().annotate(**groups)
+    found = Tallies()
+    rows: Iterable[Any] = grouped.values(*groups).annotate(**_sums())
+    for row in rows:
+        key = tuple(row[name] for name in groups)
+        found[key].sums = Sums(*(int(row[name] or 0) for name in Sums._fields))
+    first, *others = (_bins(grouped, number, tuple(groups)) for number in range(len(TIMES)))
+    for *key, which, number, count, total in first.union(*others, all=True).iterator(
+        chunk_size=_CHUNK
+    ):
+        found[tuple(key)].times[which].add(int(number), int(count), int(total))
+    return found
+
+
+def _bins(grouped: Calls, which: int, names: tuple[str, ...]) -> "QuerySet[Any, Any]":
+    """The histogram of one time, of each group."""
+    column = TIMES[which]
+    found: QuerySet[Any, Any] = (
+        grouped.filter(**{f"{column}__isnull": False})
+        .annotate(which=Value(which, output_field=IntegerField()), bin=_bin(column))
+        .values(*names, "which", "bin")
+        .annotate(calls=Count("*"), total=Sum(column))
+        .values_list(*names, "which", "bin", "calls", "total")
+    )
+    return found
+
+
+def _sums() -> dict[str, Any]:
+    """Counts come before the sum that takes its column's name."""
+    return {
+        "requests": Count("*"),
+        "errors": Count("id", filter=Q(status__gte=FAILED)),
+        "unpriced": Count("id", filter=Q(cost_nano_usd__isnull=True)),
+        "estimated": Count("id", filter=Q(usage_source="estimated")),
+        "unpriced_in": Sum("tokens_in", filter=Q(cost_nano_usd__isnull=True)),
+        "unpriced_out": Sum("tokens_out", filter=Q(cost_nano_usd__isnull=True)),
+        "tokens_in": Sum("tokens_in"),
+        "tokens_cached": Sum("tokens_cached"),
+        "tokens_out": Sum("tokens_out"),
+        "cost_nano_usd": Sum("cost_nano_usd"),
+    }
+
+
+def _bin(column: str) -> Case:
+    """The number of a time's bin: itself under 1000, then 900 for each power of ten."""
+    return Case(
+        When(**{f"{column}__lt": 1_000}, then=F(column)),
+        *(
+            When(
+                **{f"{column}__lt": 10 ** (decade + 3)},
+                then=Value(DECADE * decade) + F(column) / Value(10**decade),
+            )
+            for decade in range(1, DECADES)
+        ),
+        default=Value(DECADE * DECADES) + Least(F(column) / Value(10**DECADES), Value(DECADE + 99)),
+        output_field=IntegerField(),
+    )
