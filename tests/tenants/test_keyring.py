@@ -98,6 +98,7 @@ def test_the_newest_kek_wraps_and_all_of_them_unwrap(settings):
 def test_a_root_that_was_moved_to_another_row_does_not_open(tenant, outsider):
     wrapped = RootSecret.objects.get(tenant=outsider).wrapped
     RootSecret.objects.filter(tenant=tenant).update(wrapped=wrapped)
+    KEYRING.forget()
     with pytest.raises(Unreadable):
         KEYRING.root(TENANT, tenant.id)
     KEYRING.root(keyring.PEPPER)
@@ -110,6 +111,7 @@ def test_a_root_that_was_moved_to_another_row_does_not_open(tenant, outsider):
 @pytest.mark.django_db
 def test_a_root_that_does_not_open_is_never_made_anew(settings, tenant):
     settings.KEK = [new_kek()]
+    KEYRING.forget()
     count = RootSecret.objects.count()
     for _ in range(2):
         with pytest.raises(UnknownKey):
