@@ -25,7 +25,7 @@ from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Value, W
 from usage import quarters
 from usage.models import NOBODY
 from usage.quarter_models import QuarterSum
-from usage.quarters import QUARTER
+from usage.quarters import BINS, QUARTER
 from usage.tallies import TIMES, Calls, Figures, Sums, Tallies, sums_of, tallies
 
 #: Seconds that a window's buckets are together, and those of one of them.
@@ -89,7 +89,9 @@ def totals(asked: Asked, span: Span | None = None) -> Sums:
 
 def summary(asked: Asked, span: Span) -> Figures:
     """Four queries at most."""
-    found = _tallies(_parts(asked, span), Value(0, output_field=IntegerField()), lambda row: 0)
+    found = _tallies(
+        _parts(asked, span), Value(0, output_field=IntegerField()), lambda start, model: 0
+    )
     return found[0].figures()
 
 
@@ -100,7 +102,7 @@ def series(asked: Asked, span: Span) -> list[Figures]:
     # A quarter tells nothing of the parts that it is divided into.
     parts = _parts(asked if size % QUARTER == timedelta(0) else Asked(asked.calls), span)
     number = _bucket_number(marks, 0, len(marks))
-    found = _tallies(parts, number, lambda row: (row.start - span.since) // size)
+    found = _tallies(parts, number, lambda start, model: (start - span.since) // size)
     return [found[bucket].figures() for bucket in range(len(marks))]
 
 
@@ -109,7 +111,7 @@ def by_model(asked: Asked, span: Span) -> list[tuple[str, Figures]]:
     parts = _parts(asked, span, is_whole=False)
     names = _busiest(parts)
     parts = parts.of_models(names)
-    found = _tallies(parts, F("model"), lambda row: row.model)
+    found = _tallies(parts, F("model"), lambda start, model: model)
     return [(name, found[name].figures()) for name in names]
 
 
@@ -147,8 +149,11 @@ def _parts(asked: Asked, span: Span | None, *, is_whole: bool = True) -> _Parts:
         if holes:
             wanted &= Q(start__in=starts)
     # An empty condition would get lost among others, so the past has a beginning.
-    gaps = _gaps(starts, since or _EPOCH, until)
+    gaps = list(_gaps(starts, since or _EPOCH, until))
     rest = reduce(or_, (_between(*gap) for gap in gaps), Q(pk__in=[]))
+    if len(gaps) > 1:
+        # SQLite looks for no moment in an index by something else unless it is told from when to when, all together.
+        rest &= _between(gaps[0][0], gaps[-1][1])
     return _Parts(asked.calls.filter(rest), frozenset(starts), wanted)
 
 
@@ -170,17 +175,20 @@ def _between(first: datetime, after: datetime | None) -> Q:
     return since if after is None else since & Q(created_at__lt=after)
 
 
-def _tallies(parts: _Parts, group: Any, key: Callable[[QuarterSum], Any]) -> Tallies:
-    """Of each group: `group` of a log row, `key` of a quarter's sums."""
+def _tallies(parts: _Parts, group: Any, key: Callable[[datetime, str], Any]) -> Tallies:
+    """Of each group: `group` of a log row, `key` of a quarter's start and model."""
     found = Tallies()
     for (name,), tally in tallies(parts.calls, of_group=group).items():
         found[name] = tally
-    for row in parts.sums().iterator():
-        tally = found[key(row)]
-        tally.sums = tally.sums.plus(getattr(row, name) for name in Sums._fields)
-        for name, histogram in zip(TIMES, tally.times, strict=True):
-            packed = getattr(row, f"{name.removesuffix('us')}bins")
-            histogram.merge_packed(bytes(packed), getattr(row, name))
+    rows = parts.sums().values_list("start", "model", *Sums._fields, *TIMES, *BINS)
+    first, after = 2, 2 + len(Sums._fields)
+    # Tuples: of thirty days by model there are thousands, and to make an object of each costs more than to add it.
+    for row in rows.iterator():
+        tally = found[key(row[0], row[1])]
+        tally.sums = tally.sums.plus(row[first:after])
+        times = zip(tally.times, row[after:], row[after + len(TIMES) :], strict=False)
+        for histogram, total, packed in times:
+            histogram.merge_packed(packed, total)
     return found
 
 

@@ -44,9 +44,9 @@ class Histogram:
         _add_all(self.bins, tuple(other.bins), tuple(other.bins.values()))
         self.total += other.total
 
-    def merge_packed(self, packed: bytes, total: int) -> None:
+    def merge_packed(self, packed: bytes | memoryview, total: int) -> None:
         """Adds what `packed` gave."""
-        if packed:
+        if len(packed):
             _add_all(self.bins, *unpack(packed))
         self.total += total
 
@@ -81,7 +81,7 @@ def pack(bins: Mapping[int, int]) -> bytes:
     return struct.pack(form, width, *bins, *bins.values())
 
 
-def unpack(packed: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def unpack(packed: bytes | memoryview) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Bins, and the calls in each."""
     width = packed[0]
     number = (len(packed) - 1) // (_BIN_BYTES + width)

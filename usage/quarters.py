@@ -27,6 +27,8 @@ from usage.quarter_models import Quarter, QuarterSum
 from usage.tallies import TIMES, Sums, Tallies, Tally, tallies
 
 QUARTER: Final = timedelta(hours=6)
+#: The columns of `QuarterSum` with the histograms of `TIMES`.
+BINS: Final = tuple(f"{name.removesuffix('us')}bins" for name in TIMES)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: After its end.
 _LATE_AFTER: Final = timedelta(minutes=10)
@@ -174,9 +176,9 @@ def _rows(start: datetime, found: Tallies) -> Iterator[QuarterSum]:
             sums[whose, True, ""].add(tally)
     for (tenant_id, is_whole, model), tally in sums.items():
         times: dict[str, Any] = {}
-        for name, histogram in zip(TIMES, tally.times, strict=True):
+        for name, bins, histogram in zip(TIMES, BINS, tally.times, strict=True):
             times[name] = histogram.total
-            times[f"{name.removesuffix('us')}bins"] = pack(histogram.bins)
+            times[bins] = pack(histogram.bins)
         yield QuarterSum(
             start=start,
             tenant_id=tenant_id,
