@@ -142,11 +142,7 @@ def _parts(asked: Asked, span: Span | None, *, is_whole: bool = True) -> _Parts:
     wanted = Q(tenant_id__in=asked.tenants or (), is_whole=is_whole)
     if starts:
         wanted &= Q(start__gte=starts[0], start__lte=starts[-1])
-        holes = [
-            after for before, after in itertools.pairwise(starts)
-            if after - before > QUARTER
-        ]  # fmt: skip
-        if holes:
+        if any(after - before > QUARTER for before, after in itertools.pairwise(starts)):
             wanted &= Q(start__in=starts)
     # An empty condition would get lost among others, so the past has a beginning.
     gaps = list(_gaps(starts, since or _EPOCH, until))

@@ -13,6 +13,7 @@ from providers.models import Model
 from tests.gateway.api.calls import log_row
 from tests.gateway.console.test_provider_pages import text_of
 from tests.support.page import Page
+from usage import analytics
 
 PRICE = {"input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
 
@@ -45,7 +46,7 @@ def test_the_figures_are_those_of_the_api(console, api, tenant, outsider, stagin
             tokens_cached=number,
             cost_nano_usd=None if number % 7 == 3 else 1_234_567,
         )
-    since = f"{now - timedelta(hours=24):%Y-%m-%dT%H:%M:%S.%fZ}"
+    since = f"{analytics.span_of('24h', now).since:%Y-%m-%dT%H:%M:%SZ}"
     rows = api.get(f"logs?limit=200&since={since}").json()["data"]
     totals = {
         path: api.get(path).json()["total"]
