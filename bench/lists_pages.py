@@ -153,67 +153,41 @@ def _calls(first: int, end: int, rows: int) -> None:
 # --- what is asked ------------------------------------------------------------------------------------------------------
 
 
+_LISTS: Final = (
+    *("tenants", "tenants?status=active", "tenants/{tenant}/api-keys", "tenants/{tenant}/members"),
+    *("keys", "keys?active_only=true", "keys?tenant={tenant}", "projects", "users", "providers"),
+    *("models", "stores", "operators", "sessions", "tokens", "invitations", "settings"),
+    *("holds", "holds/slices", "config/revisions", "audit", "audit?action=key.issued"),
+    *("audit?tenant={tenant}", "audit?outcome=refused"),
+    *("logs", "logs?tenant={tenant}", "logs?key={key}", "logs?model=model-3", "logs?status=502"),
+    *("logs?provider=main", "logs?until={old}", "logs?tenant={tenant}&status=502&model=model-3"),
+    *("logs?model=nobody-has-it", "logs?status=418", "logs?provider=nobody-has-it"),
+    *("logs?project={nobody}", "logs?account={nobody}", "logs?team=nobody-has-it"),
+    *("keys/{key}/usage", "stats?window=24h", "stats?tenant={tenant}&window=7d", "stats"),
+    *(
+        f"analytics/{what}?window={window}"
+        for what in ("summary", "timeseries", "models")
+        for window in ("1h", "24h", "7d", "30d")
+    ),
+)
+_PAGES: Final = (
+    *("", "tenants/", "keys/", "models/", "providers/", "requests/", "audit/", "projects/"),
+    *("accounts/", "requests/?tenant={tenant}", "requests/?status=502"),
+)
+
+
 def _addresses(tenant: UUID, key: UUID) -> Iterator[tuple[str, Client, str]]:
     """Each with who asks: an owner, by a token and by a cookie."""
     api, console = _signed_in()
     old = f"{SYSTEM.now() - timedelta(days=45):%Y-%m-%dT%H:%M:%SZ}"
-    lists = [
-        *(
-            "tenants",
-            "tenants?status=active",
-            f"tenants/{tenant}/api-keys",
-            f"tenants/{tenant}/members",
-        ),
-        *(
-            "keys",
-            "keys?active_only=true",
-            f"keys?tenant={tenant}",
-            "projects",
-            "users",
-            "providers",
-        ),
-        *("models", "stores", "operators", "sessions", "tokens", "invitations", "settings"),
-        *("holds", "holds/slices", "config/revisions", "audit", "audit?action=key.issued"),
-        *(f"audit?tenant={tenant}", "audit?outcome=refused"),
-        *(
-            "logs",
-            f"logs?tenant={tenant}",
-            f"logs?key={key}",
-            "logs?model=model-3",
-            "logs?status=502",
-        ),
-        *(
-            "logs?provider=main",
-            f"logs?until={old}",
-            f"logs?tenant={tenant}&status=502&model=model-3",
-        ),
-        *("logs?model=nobody-has-it", "logs?status=418", "logs?provider=nobody-has-it"),
-        *(f"logs?project={UUID(int=9)}", f"logs?account={UUID(int=9)}", "logs?team=nobody-has-it"),
-        *(f"keys/{key}/usage", "stats?window=24h", f"stats?tenant={tenant}&window=7d", "stats"),
-        *(
-            f"analytics/{what}?window={window}"
-            for what in ("summary", "timeseries", "models")
-            for window in ("1h", "24h", "7d", "30d")
-        ),
-    ]
-    for path in lists:
-        yield path.replace(str(tenant), "…").replace(str(key), "…"), api, f"/v1/admin/{path}"
+    ids = {"tenant": str(tenant), "key": str(key), "nobody": str(UUID(int=9)), "old": old}
+    told = ids | {"tenant": "…", "key": "…"}
+    for path in _LISTS:
+        yield path.format(**told), api, f"/v1/admin/{path.format(**ids)}"
     cursor = api.get(f"/v1/admin/logs?until={old}").json()["next_cursor"]
     yield "logs?cursor=…", api, f"/v1/admin/logs?cursor={cursor}"
-    for path in (
-        "",
-        "tenants/",
-        "keys/",
-        "models/",
-        "providers/",
-        "requests/",
-        "audit/",
-        "projects/",
-        "accounts/",
-    ):
-        yield f"console/{path}", console, f"/console/{path}"
-    for path in (f"requests/?tenant={tenant}", "requests/?status=502"):
-        yield f"console/{path.replace(str(tenant), '…')}", console, f"/console/{path}"
+    for path in _PAGES:
+        yield f"console/{path.format(**told)}", console, f"/console/{path.format(**ids)}"
 
 
 def _signed_in() -> tuple[Client, Client]:
