@@ -16,15 +16,15 @@ from gateway.api.bodies.common import identity as id_text
 from gateway.api.bodies.providers import price_body
 from gateway.metrics.meters import Meters
 from gateway.relay import errors, explain, lanes, reasons
-from gateway.relay.asking import Asked
 from gateway.relay.endpoints import find
 from gateway.relay.errors import Refusal
 from gateway.relay.exchange import Exchange
 from gateway.relay.explain import Run
+from gateway.relay.facts import Asked, Head
 from gateway.relay.ids import new_id
 from gateway.relay.lanes import Lane
 from gateway.relay.letters import Letters
-from gateway.relay.ports import Actions, Head, House, Slots
+from gateway.relay.ports import Actions, House, Slots
 from gateway.snapshot import Known
 from keys.chain import Chain, Identity, identity_of
 from keys.models import APIKey

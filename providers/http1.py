@@ -70,6 +70,8 @@ class AnswerReader:
         "reusable",
         "status",
     )
+    #: For compiled code, where an attribute cannot be deleted unless it is named here.
+    __deletable__ = ("_parser",)
 
     def __init__(self) -> None:
         self.status = 0

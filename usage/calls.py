@@ -2,7 +2,7 @@
 
 import msgspec
 
-from usage.records import AttemptStarted, Intent, Refusal, Settlement
+from usage.records import AttemptStarted, Intent, Record, Refusal, Settlement
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -15,6 +15,37 @@ class Call(msgspec.Struct, frozen=True):
     attempts: tuple[AttemptStarted, ...] = ()
     settlement: Settlement | None = None
     held: bool = True
+
+
+class Life(msgspec.Struct, gc=False):
+    """A call while it is open. The loop's thread writes the first four, the flusher's thread the last two.
+
+    A struct is made without a frame of Python.
+    """
+
+    intent: Intent
+    #: Bytes of all its records.
+    size: int
+    attempts: list[AttemptStarted]
+    settlement: Settlement | None = None
+    held: bool = False
+    done: bool = False
+
+    def records(self) -> list[Record]:
+        """All that a segment must hold of an open call."""
+        records: list[Record] = [self.intent]
+        records.extend(self.attempts)
+        return records
+
+    def hand_on(self) -> Call:
+        """What is known now, for the flusher. The settlement is read first: nothing joins the attempts after it."""
+        settlement = self.settlement
+        call = Call(self.intent, tuple(self.attempts), settlement, self.held)
+        if settlement is None:
+            self.held = True
+        else:
+            self.done = True
+        return call
 
 
 #: What becomes a log row.

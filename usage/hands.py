@@ -4,10 +4,8 @@ Belongs to the loop's thread. Moments are seconds of the monotonic clock.
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
-
-import msgspec
 
 from tenants.limits import Unit
 from usage.levels import Level
@@ -26,13 +24,15 @@ _OFTEN_SECONDS: Final = 0.25
 FEW: Final = 32
 
 Receipts = tuple[Receipt, ...]
+#: A whole number, exact; or ENOUGH.
+Amount: TypeAlias = int | float
 
 
 class Spare(NamedTuple):
     """A lease that waits until the one in hand is spent."""
 
-    requests: float
-    tokens: float
+    requests: Amount
+    tokens: Amount
     until: float
     receipts: Receipts
 
@@ -81,9 +81,9 @@ class Hand:
         limits_requests = bool(rules.windows or rules.daily)
         self.per_minute = rules.tokens
         self.until = NEVER if self.has_rules else ENOUGH
-        self.requests: float = 0 if limits_requests else ENOUGH
-        self.tokens: float = 0 if rules.tokens else ENOUGH
-        self.slots: float = 0 if rules.slots else ENOUGH
+        self.requests: Amount = 0 if limits_requests else ENOUGH
+        self.tokens: Amount = 0 if rules.tokens else ENOUGH
+        self.slots: Amount = 0 if rules.slots else ENOUGH
         self.receipts: Receipts = ()
         self.spare: Spare | None = None
         #: Slots that the store counts as ours, when that was said last, and calls that are running.
@@ -100,8 +100,8 @@ class Hand:
         self.refused_until = NEVER
         #: What the store said last: requests and tokens left beside those in hand, and when they are as if never used.
         self.info: Got | None = None
-        self.base: float = ENOUGH
-        self.tokens_base: float = ENOUGH
+        self.base: Amount = ENOUGH
+        self.tokens_base: Amount = ENOUGH
         self.reset_at = self.tokens_reset_at = NEVER
         #: Units, windows and limits of its budgets, and the purses of those windows for calls of one day.
         self.budgets: tuple[tuple[Unit, str, int], ...] = tuple(
@@ -218,7 +218,7 @@ class Hand:
         return self.like if self.info and (self.info.left >= FEW or not self.info.limit) else 0
 
 
-class Leftover(msgspec.Struct, frozen=True, gc=False):
+class Leftover(NamedTuple):
     """Leased and not spent."""
 
     hand: Hand
@@ -227,7 +227,7 @@ class Leftover(msgspec.Struct, frozen=True, gc=False):
     tokens: int
 
 
-def _finite(amount: float) -> int:
+def _finite(amount: Amount) -> int:
     return 0 if amount == ENOUGH else max(0, int(amount))
 
 
@@ -267,7 +267,7 @@ class Purse:
         #: What it is called where it is told of, and the limit (0: what was paid in).
         self.name = f"{unit} {window}"
         self.most = 0
-        self.free: float = 0
+        self.free: Amount = 0
         self.bound = 0
         #: Calls that wait for more of it. What they will be granted must find it here.
         self.asking = 0
@@ -277,7 +277,7 @@ class Purse:
         self.until = self.used_at = self.missed_at = NEVER
         self.like = 0
         #: The least that was free since the last look: nobody needed that.
-        self.low: float = 0
+        self.low: Amount = 0
         #: Forgotten: whoever still knows of it must look for the balance's purse anew.
         self.is_gone = False
         self.refused: Refused | None = None
@@ -311,7 +311,7 @@ class Purse:
         self.bound -= amount
         self.free = max(self.free + amount - cost, -self.bound)
 
-    def give_back(self, keep: float) -> int:
+    def give_back(self, keep: Amount) -> int:
         """Takes out what is free beyond `keep`, for the tables."""
         if not self.slice_id or self.free == ENOUGH:
             return 0

@@ -8,16 +8,13 @@ and not synced: it survives the process, not the power), and in memory until the
 import logging
 import os
 import uuid
-import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
-
-from usage.calls import Call, Item
+from usage.calls import Item, Life
 from usage.records import AttemptStarted, Intent, Record, Refusal, Settlement
 from usage.segments import Segment, SegmentFull, file_name, prepare
 
@@ -48,37 +45,6 @@ class JournalUnavailable(JournalError):
 
 class OutOfOrder(JournalError):
     """A second intent, an attempt without an intent, a call settled twice."""
-
-
-class _Life(msgspec.Struct, gc=False):
-    """A call while it is open. The loop's thread writes the first four, the flusher's thread the last two.
-
-    A struct is made without a frame of Python.
-    """
-
-    intent: Intent
-    #: Bytes of all its records.
-    size: int
-    attempts: list[AttemptStarted]
-    settlement: Settlement | None = None
-    held: bool = False
-    done: bool = False
-
-    def records(self) -> list[Record]:
-        """All that a segment must hold of an open call."""
-        records: list[Record] = [self.intent]
-        records.extend(self.attempts)
-        return records
-
-    def hand_on(self) -> Call:
-        """What is known now, for the flusher. The settlement is read first: nothing joins the attempts after it."""
-        settlement = self.settlement
-        call = Call(self.intent, tuple(self.attempts), settlement, self.held)
-        if settlement is None:
-            self.held = True
-        else:
-            self.done = True
-        return call
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +82,8 @@ class Journal:
         self._max_records = max_records
         self._max_bytes = max_bytes
         #: By the integer of the request id: a UUID hashes and compares in Python, at a quarter of an append's time.
-        self._open: dict[int, _Life] = {}
-        self._events: deque[tuple[_Life | Refusal, int]] = deque()
+        self._open: dict[int, Life] = {}
+        self._events: deque[tuple[Life | Refusal, int]] = deque()
         self._appended = self._taken = self._flushed = 0
         self._appended_bytes = self._taken_bytes = self._flushed_bytes = 0
         self._full_segments: deque[_Full] = deque()
@@ -182,6 +148,7 @@ class Journal:
         if self._is_closed:
             return
         self._is_closed = True
+        _open_journals.discard(self)
         drained = not keep and not self._open and not self.pending
         self._full_segments.append(_Full(self._segment, self._appended))
         while self._full_segments:
@@ -202,9 +169,9 @@ class Journal:
     def _remember(
         self, key: int, record: Record, size: int, attempt: AttemptStarted | None
     ) -> None:
-        life: _Life | Refusal
+        life: Life | Refusal
         if type(record) is Intent:
-            life = self._open[key] = _Life(record, size, [] if attempt is None else [attempt])
+            life = self._open[key] = Life(record, size, [] if attempt is None else [attempt])
         elif type(record) is Settlement:
             life = self._open.pop(key)
             life.size += size
@@ -275,7 +242,7 @@ class Journal:
 
         It ends with the call that brings its records to `limit_bytes`, all records of each call counted.
         """
-        lives: dict[int, _Life | Refusal] = {}
+        lives: dict[int, Life | Refusal] = {}
         weight = 0
         while len(lives) < limit and weight < limit_bytes:
             try:
@@ -290,7 +257,7 @@ class Journal:
             elif not life.done and life.intent.request_id.int not in lives:
                 lives[life.intent.request_id.int] = life
                 weight += life.size
-        items = [life.hand_on() if isinstance(life, _Life) else life for life in lives.values()]
+        items = [life.hand_on() if isinstance(life, Life) else life for life in lives.values()]
         return Batch(items, self._taken, self._taken_bytes)
 
     def flushed(self, batch: Batch) -> None:
@@ -303,12 +270,12 @@ class Journal:
 def _nothing() -> None: ...
 
 
-_open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
+_open_journals: set[Journal] = set()
 
 
 def _close_in_child() -> None:
     """A child's copies of files and mappings would keep the lock alive after the worker that it stands for."""
-    for journal in _open_journals:
+    for journal in list(_open_journals):
         journal.close(keep=True)
 
 

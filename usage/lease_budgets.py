@@ -12,7 +12,7 @@ from tenants.clock import Clock
 from tenants.limits import Unit
 from usage import windows
 from usage.budget_terms import SLICE_SECONDS, BudgetAsk, Lent, Part, Reply, Short
-from usage.hands import ENOUGH, Hand, Purse, bind
+from usage.hands import ENOUGH, Amount, Hand, Purse, bind
 from usage.keeper import Keeper
 from usage.parked import Parked
 from usage.wants import Reason, Refused, Want
@@ -370,7 +370,7 @@ class BudgetDesk:
         self._return(purse, max(0.0, keep))
         purse.low = purse.free
 
-    def _return(self, purse: Purse, keep: float) -> None:
+    def _return(self, purse: Purse, keep: Amount) -> None:
         amount = purse.give_back(keep)
         if amount:
             self._returns[purse.slice_id] = self._returns.get(purse.slice_id, 0) + amount

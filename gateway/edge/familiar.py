@@ -7,11 +7,9 @@ found in this process's memory.
 
 import hashlib
 import os
-from typing import Final
+from typing import Final, NamedTuple
 
-import msgspec
-
-from gateway.relay.asking import Asked
+from gateway.relay.facts import Asked
 
 #: Heads that are remembered, and bytes of one.
 _MOST: Final = 4096
@@ -22,7 +20,7 @@ _LENGTH: Final = b"ontent-length: "
 _LENGTH_AS_MOST_WRITE_IT: Final = b"ontent-Length: "
 
 
-class Read(msgspec.Struct, frozen=True, gc=False):
+class Read(NamedTuple):
     """What a head says, but for the length of its body. `closes`: its connection is to end after the answer.
     `forwarded_for`: through whom it came, if a proxy said so.
     """

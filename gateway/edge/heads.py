@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final
+from typing import ClassVar, Final
 from uuid import uuid4
 
 from providers.dialects import openai
@@ -45,8 +45,8 @@ _FRAMING: Final = {
 class _Date:
     """What every answer within one second says of its server."""
 
-    second = 0
-    line = b""
+    second: ClassVar[int] = 0
+    line: ClassVar[bytes] = b""
 
 
 def _server_lines() -> bytes:

@@ -5,11 +5,10 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
-import msgspec
-
 from gateway.relay import errors
 from gateway.relay.errors import Problem
-from gateway.relay.ports import Actions, Head
+from gateway.relay.facts import Head, Told
+from gateway.relay.ports import Actions
 from gateway.snapshot import Known
 from providers import routing
 from providers.dialects.base import Dialect
@@ -19,28 +18,6 @@ from usage import money
 from usage.hands import Lease
 
 _PLAIN: Final = re.compile(r"[!-~]{1,128}")
-
-
-class Told(msgspec.Struct, frozen=True, gc=False):
-    """What is taken over of the headers of an upstream's answer; everything else stays behind."""
-
-    content_type: bytes = b""
-    retry_after: bytes = b""
-    request_id: bytes = b""
-
-    @property
-    def is_event_stream(self) -> bool:
-        told = self.content_type
-        return (
-            told == b"text/event-stream"
-            or told.split(b";", 1)[0].strip().lower() == b"text/event-stream"
-        )
-
-    def as_json(self) -> "Told":
-        return Told(b"application/json", self.retry_after, self.request_id)
-
-
-NOTHING_TOLD: Final = Told()
 
 
 def told(headers: Headers) -> Told:

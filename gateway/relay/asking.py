@@ -8,12 +8,11 @@ import re
 from typing import Final
 from uuid import UUID
 
-import msgspec
-
 from gateway import context
 from gateway.relay import errors
 from gateway.relay.endpoints import Endpoint
 from gateway.relay.errors import Problem
+from gateway.relay.facts import Asked
 from keys.chain import Chain, CredentialError
 from providers.types import Headers
 
@@ -28,24 +27,6 @@ _TRACEPARENT: Final = re.compile(
 #: providers read.
 _FORWARDED: Final = frozenset((b"accept", b"openai-beta"))
 _MAX_FORWARDED: Final = 1024
-
-
-class Asked(msgspec.Struct, frozen=True, gc=False):
-    """`item`: the model that the path names, if it does. `unknown` and `unfit`: why nobody can be looked up, and why the body
-    is not read, None for no reason. `once`: the values of Idempotency-Key. `offered_id`: the caller's own name for the call.
-    `trace_id`: of the trace that the caller counts it to.
-    """
-
-    endpoint: Endpoint
-    item: str
-    fingerprint: bytes
-    unknown: Problem | None
-    unfit: Problem | None
-    is_dry: bool
-    forwarded: tuple[tuple[bytes, bytes], ...]
-    once: tuple[bytes, ...]
-    offered_id: str | None
-    trace_id: UUID | None = None
 
 
 def asked(chain: Chain, endpoint: Endpoint, item: str, headers: Headers) -> Asked:

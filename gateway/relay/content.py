@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.relay.ordering import Order
+from gateway.relay.facts import Order
 from tenants import sealing
 from tenants.sealing import Secret
 from usage.contents import Bodies, place

@@ -10,13 +10,12 @@ from uuid import UUID
 from gateway.relay import answers, content, errors, ordering, using
 from gateway.relay.content import Keeping
 from gateway.relay.errors import Problem
+from gateway.relay.facts import NOTHING, NOTHING_TOLD, Order, Seen, Used
 from gateway.relay.limiting import Limiting, cap_for
-from gateway.relay.ordering import Order
 from gateway.relay.ports import GONE, Actions, House, Seat
 from gateway.relay.silent import SilentActions
 from gateway.relay.stopwatch import Stopwatch
 from gateway.relay.unheard import MOST_BYTES
-from gateway.relay.using import Used
 from providers.dialects.base import StreamWatcher
 from providers.routing import Serving
 from providers.sse import EventTooLarge
@@ -97,7 +96,7 @@ class Dispatch:
         #: What must not be in anything that an upstream says.
         self._secrets: list[Secret] = []
         self._status = 0
-        self._told = answers.NOTHING_TOLD
+        self._told = NOTHING_TOLD
         self._answer = bytearray()
         self._watcher: StreamWatcher | None = None
         #: What a whole answer says that it used.
@@ -518,9 +517,9 @@ class Dispatch:
 
     def _used(self, answer: bytes) -> Used:
         if not self._attempts:
-            return using.NOTHING
+            return NOTHING
         order, bound, watcher = self._order, self._limiting.bound, self._watcher
-        seen = using.Seen(
+        seen = Seen(
             order.head.asked.endpoint,
             order.call,
             self._attempts[-1].outcome,

@@ -22,14 +22,13 @@ from collections.abc import Sequence
 
 from gateway.metrics import planes
 from gateway.relay import answers, errors, explain, lanes, once, reasons
-from gateway.relay.asking import Asked
 from gateway.relay.claims import Unclaimable
 from gateway.relay.dispatch import CLIENT_LEFT, Dispatch
 from gateway.relay.errors import Problem, Refusal
+from gateway.relay.facts import Asked, Head, Order
 from gateway.relay.ids import new_id
 from gateway.relay.limiting import Limiting
-from gateway.relay.ordering import Order
-from gateway.relay.ports import GONE, Actions, Head, House, Seat
+from gateway.relay.ports import GONE, Actions, House, Seat
 from gateway.snapshot import Found, Known, Unlookable
 from providers.dialects.base import CallBody
 from providers.types import Headers, UpstreamFailure

@@ -11,8 +11,9 @@ from gateway.api.bodies.calls import reasons_body
 from gateway.api.bodies.common import usd
 from gateway.relay import answers, reasons
 from gateway.relay.errors import Problem
+from gateway.relay.facts import Head
 from gateway.relay.limiting import Limiting
-from gateway.relay.ports import Actions, Head
+from gateway.relay.ports import Actions
 from gateway.snapshot import Known
 from providers.dialects.base import CallBody
 from providers.routing import Plan

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-import msgspec
-
 from gateway.relay import errors, lanes
 from gateway.relay.errors import Problem, Refusal
+from gateway.relay.facts import Bound, Head
 from gateway.relay.lanes import Lane
-from gateway.relay.ports import Head
 from gateway.snapshot import Known
 from providers.dialects.base import CallBody, OutputCap
 from providers.routing import Serving, Upstream
@@ -29,19 +27,6 @@ _UNKNOWN_WINDOW: Final = 131_072
 _MOST_TOKENS: Final = 10**9
 #: Times that a cap is lowered for one call: somebody else may take what was left meanwhile.
 _CLAMPS: Final = 3
-
-
-class Bound(msgspec.Struct, frozen=True, gc=False):
-    """What a call can use at most. Tokens 0: nothing bounds them. `cap`: to be set upstream; None: the caller's is as it is."""
-
-    tokens_in: int
-    tokens_out: int
-    nano_usd: int
-    cap: int | None
-
-    @property
-    def tokens(self) -> int:
-        return self.tokens_in + self.tokens_out
 
 
 class Limiting:

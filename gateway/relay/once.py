@@ -6,7 +6,8 @@ from typing import Final
 from gateway.relay import answers
 from gateway.relay.claims import Unclaimable
 from gateway.relay.errors import NO_LEDGER, Problem, Refusal
-from gateway.relay.ports import Actions, Head
+from gateway.relay.facts import Head
+from gateway.relay.ports import Actions
 from gateway.snapshot import Known
 from usage.idempotency import MAX_NAME, Answer, Verdict, Wish
 

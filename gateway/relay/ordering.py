@@ -2,31 +2,15 @@
 
 from uuid import UUID
 
-import msgspec
-
 from gateway.relay import reasons
-from gateway.relay.lanes import Lane
+from gateway.relay.facts import Bound, Order
 from gateway.relay.letters import Letter
-from gateway.relay.limiting import Bound
-from gateway.relay.ports import Head
-from gateway.snapshot import Known
-from providers.dialects.base import CallBody, OutputCap
+from providers.dialects.base import OutputCap
 from providers.routing import Serving
 from providers.types import PriceTag, UpstreamRequest
 from tenants.clock import month_of
 from usage.hands import Lease
 from usage.records import AttemptStarted, Intent
-
-
-class Order(msgspec.Struct, frozen=True, gc=False):
-    """What steps 1 to 5 made of a request. `read_at` is when its body was complete, on the monotonic clock."""
-
-    head: Head
-    known: Known
-    call: CallBody
-    lane: Lane
-    body: bytes
-    read_at: float
 
 
 def intent(order: Order, bound: Bound, lease: Lease | None, claim: UUID | None) -> Intent:

@@ -5,10 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, cast
 from uuid import UUID
 
-import msgspec
-
 from gateway.metrics.meters import Meters, meters
-from gateway.relay.asking import Asked
 from gateway.relay.cooling import Cooling
 from gateway.relay.letters import Letters
 from gateway.relay.unheard import Unheard
@@ -114,21 +111,6 @@ class House:
     meters: Meters = field(default_factory=meters)
     cooling: Cooling = field(default_factory=Cooling)
     unheard: Unheard = field(default_factory=Unheard)
-
-
-class Head(msgspec.Struct, frozen=True, gc=False):
-    """A request that has come. `address` is the caller's, proxies seen through.
-
-    `request_id` is ours and names the call in every table; `correlation_id` is what the caller sees, their own if they
-    sent one. `received_at` is in microseconds since 1970, `began` on the monotonic clock.
-    """
-
-    asked: Asked
-    address: str
-    request_id: UUID
-    correlation_id: str
-    received_at: int
-    began: float
 
 
 class Seat:

@@ -3,15 +3,11 @@
 import logging
 from typing import Final
 
-import msgspec
-
-from gateway.relay.endpoints import Endpoint
-from providers.dialects.base import CallBody, StreamWatcher
+from gateway.relay.facts import NOTHING, Seen, Used
 from providers.routing import Serving
 from providers.types import Usage
 from usage import pricing
 from usage.pricing import Tariff
-from usage.records import UsageSource
 
 logger = logging.getLogger(__name__)
 
@@ -19,35 +15,6 @@ logger = logging.getLogger(__name__)
 _STOPPED_BY_US: Final = frozenset(("cancelled", "revoked", "drained"))
 #: Bytes of a whole answer that an estimate looks at.
 _MAX_ESTIMATED: Final = 1024 * 1024
-
-
-class Used(msgspec.Struct, frozen=True, gc=False):
-    """Credible figures. `overrun`: the provider reported more than the call could use at most."""
-
-    usage: Usage
-    source: UsageSource
-    overrun: bool = False
-
-
-NOTHING: Final = Used(Usage(), "none")
-
-
-class Seen(msgspec.Struct, frozen=True, gc=False):
-    """What was seen of the last try of a call: how it ended, and the provider's answer as far as it came, with the usage that it
-    reports, if it does.
-
-    `most` is what the call could use at most (input, output); 0 where nothing bounds it.
-    """
-
-    endpoint: Endpoint
-    call: CallBody
-    outcome: str
-    status: int
-    sent: bool
-    answer: bytes
-    watcher: StreamWatcher | None
-    reported: Usage | None
-    most: tuple[int, int]
 
 
 def used(seen: Seen, serving: Serving | None, name: str) -> Used:

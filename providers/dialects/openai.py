@@ -7,10 +7,10 @@ bytes of every value but the two that we set, and an event of a stream is relaye
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal, get_args
+from typing import get_args
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 
 from providers.dialects import base
 from providers.dialects.base import Account
@@ -36,6 +36,7 @@ from providers.dialects.openai_answers import (
     models_list,
     stream_error,
 )
+from providers.dialects.openai_shapes import MESSAGES, PARTS, TEXT_MESSAGES, CallBody, TextType
 from providers.dialects.openai_streams import StreamReader
 from providers.dialects.openai_usage import BYTES_PER_TOKEN, estimate_output_of, read_answer
 from providers.dialects.outgoing import credential_header, request_headers
@@ -81,34 +82,12 @@ MAX_MODEL_NAME = 256
 MAX_CHOICES = 128
 TOKENS_PER_PART = 1000  # an image, a recording or a file, when nobody reports what it came to
 
-_TextType = Literal["text", "refusal", "input_text", "output_text"]
-_TEXT_TYPES = frozenset(get_args(_TextType))
+_TEXT_TYPES = frozenset(get_args(TextType))
 # Members with which a provider reads more than the body holds, so that its length is no bound.
 _READS_ELSEWHERE = frozenset({"web_search_options", "plugins", "search_parameters"})
 _CAPS = ("max_tokens", "max_completion_tokens")
 _CHOICES = ("n", "best_of")
 _PROMPT = {"chat": "messages", "completion": "prompt", "embedding": "input"}
-
-
-class CallBody(msgspec.Struct, frozen=True):
-    """A caller's request, read. `fields` are the raw values that go upstream; sizes are in bytes, estimates in tokens.
-
-    `stream_options` are the members of that member. `n` is the number of outputs that may be generated and charged: choices,
-    times prompts where a list of them is sent. `output_cap` is per output. `prompt_estimate` is what to charge when the
-    provider reports nothing. `text_only` says that `size` bounds the tokens of the prompt.
-    """
-
-    fields: Fields
-    stream_options: Fields
-    capability: str
-    model: str
-    stream: bool
-    wants_usage: bool
-    output_cap: int | None
-    n: int
-    size: int
-    prompt_estimate: int
-    text_only: bool
 
 
 # --- the caller's request ------------------------------------------------------------------------------------------------
@@ -155,38 +134,13 @@ def read_request(body: bytes, capability: str, model: str = "") -> CallBody:
     )
 
 
-class _TextPart(msgspec.Struct, gc=False):
-    type: _TextType
-
-
-class _TextMessage(msgspec.Struct, gc=False):
-    """A message that is text and nothing else: with anything besides, it does not decode as one."""
-
-    content: str | list[_TextPart] | None = None
-    audio: None = None
-
-
-class _Part(msgspec.Struct):
-    type: str = ""
-
-
-class _Message(msgspec.Struct):
-    content: Raw = NULL
-    audio: Raw = NULL
-
-
-_TEXT_MESSAGES: msgspec.json.Decoder[list[_TextMessage]] = msgspec.json.Decoder(
-    Annotated[list[_TextMessage], Meta(min_length=1)]
-)
-_MESSAGES = msgspec.json.Decoder(list[_Message])
-_PARTS = msgspec.json.Decoder(list[_Part])
 _RAW_PARTS = msgspec.json.Decoder(list[Raw])
 
 
 def _other_parts_of_messages(raw: Raw) -> tuple[int, int]:
     """Bytes and number of the parts that are no text; what cannot be read counts as one."""
     try:
-        _TEXT_MESSAGES.decode(raw)
+        TEXT_MESSAGES.decode(raw)
     except msgspec.DecodeError:
         return _count_other_parts(raw)
     return 0, 0
@@ -194,7 +148,7 @@ def _other_parts_of_messages(raw: Raw) -> tuple[int, int]:
 
 def _count_other_parts(raw: Raw) -> tuple[int, int]:
     try:
-        messages = _MESSAGES.decode(raw)
+        messages = MESSAGES.decode(raw)
     except msgspec.DecodeError:
         raise BadBody("messages must be a list of objects.", "messages") from None
     if not messages:
@@ -214,7 +168,7 @@ def _count_other_parts(raw: Raw) -> tuple[int, int]:
 
 def _other_parts(content: Raw) -> tuple[int, int]:
     try:
-        parts = _PARTS.decode(content)
+        parts = PARTS.decode(content)
     except msgspec.DecodeError:
         return 0, 1
     others = [at for at, part in enumerate(parts) if part.type not in _TEXT_TYPES]

@@ -4,50 +4,15 @@ Reference: https://platform.openai.com/docs/api-reference/chat-streaming, and wh
 """
 
 import re
-from typing import Annotated, Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta, Raw
 
-from providers.dialects.body import NULL, type_of
+from providers.dialects.body import type_of
+from providers.dialects.openai_shapes import CHUNK, TEXT_CHUNK
 from providers.dialects.openai_usage import texts_in, tokens, usage_in
 from providers.sse import EventSplitter, data_of, is_ended
 from providers.types import Usage
 
-_Nothing: TypeAlias = Annotated[list[Raw], Meta(max_length=0)] | None
-
-
-class _TextDelta(msgspec.Struct, gc=False):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: _Nothing = None
-    function_call: None = None
-
-
-class _TextChoice(msgspec.Struct, gc=False):
-    delta: _TextDelta
-
-
-class _TextChunk(msgspec.Struct, gc=False):
-    """A chunk in which only its text is of note. With a usage, an error or a call of a tool it does not decode as one."""
-
-    choices: list[_TextChoice]
-    object: Literal["chat.completion.chunk"] | None = None
-    usage: None = None
-    error: None = None
-
-
-class _Chunk(msgspec.Struct):
-    object: Raw = NULL
-    choices: Raw = NULL
-    usage: Raw = NULL
-    error: Raw = NULL
-
-
-_TEXT_CHUNK = msgspec.json.Decoder(_TextChunk)
-_CHUNK = msgspec.json.Decoder(_Chunk)
 _ERROR_EVENT = re.compile(rb"event: ?error[\r\n]")
 
 
@@ -116,7 +81,7 @@ class StreamReader:
             return False
         try:
             # The spaces and line ends around the JSON are spaces of JSON's, too.
-            choices = _TEXT_CHUNK.decode(event[5:]).choices
+            choices = TEXT_CHUNK.decode(event[5:]).choices
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         number, size = 0, 0
@@ -147,7 +112,7 @@ class StreamReader:
     def _is_error(self, event: bytes) -> bool:
         payload = data_of(event)
         try:
-            chunk = _CHUNK.decode(payload)
+            chunk = CHUNK.decode(payload)
             is_one = type_of(chunk.error) != "null" or bytes(chunk.object) == b'"error"'
         except (msgspec.DecodeError, RecursionError):
             is_one = False
@@ -157,7 +122,7 @@ class StreamReader:
 
     def _watch_usage(self, event: bytes) -> bool:
         try:
-            chunk = _CHUNK.decode(data_of(event))
+            chunk = CHUNK.decode(data_of(event))
         except (msgspec.DecodeError, RecursionError):
             return True
         self.usage = usage_in(chunk.usage) or self.usage

@@ -6,50 +6,26 @@ Reference: https://platform.openai.com/docs/api-reference/chat/object, and what 
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, TypeAlias
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 
 from providers.dialects.body import NULL, Fields
+from providers.dialects.openai_shapes import (
+    ANSWER,
+    COUNTS,
+    CompletionDetails,
+    Counts,
+    PromptDetails,
+)
 from providers.types import Usage
 
 BYTES_PER_TOKEN = 3.5
 
-_MOST = 2**53 - 1
-_Count: TypeAlias = Annotated[int, Meta(ge=0, le=_MOST)] | None
-
-
-class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: _Count = None
-    #: OpenRouter's name; OpenAI itself charges nothing for filling its cache.
-    cache_write_tokens: _Count = None
-
-
-class _CompletionDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: _Count = None
-
-
-class _Counts(msgspec.Struct, gc=False):
-    """A usage member, as far as anything is charged by it."""
-
-    prompt_tokens: _Count = None
-    completion_tokens: _Count = None
-    total_tokens: _Count = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-
-class _Answer(msgspec.Struct):
-    usage: Raw = NULL
-
-
-_COUNTS: msgspec.json.Decoder[_Counts | None] = msgspec.json.Decoder(_Counts | None)
 _DETAILS: Mapping[str, type[msgspec.Struct]] = {
-    "prompt_tokens_details": _PromptDetails,
-    "completion_tokens_details": _CompletionDetails,
+    "prompt_tokens_details": PromptDetails,
+    "completion_tokens_details": CompletionDetails,
 }
-_ANSWER = msgspec.json.Decoder(_Answer)
 _OBJECT = msgspec.json.Decoder(Fields)
 _TEXT = msgspec.json.Decoder(str)
 _ENCODER = msgspec.json.Encoder()
@@ -70,7 +46,7 @@ def read_answer(body: bytes) -> tuple[bool, Usage | None]:
     if not (text.startswith(b"{") and text.endswith(b"}")):
         return False, None
     try:
-        return True, usage_in(_ANSWER.decode(body).usage)
+        return True, usage_in(ANSWER.decode(body).usage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return True, None
 
@@ -104,7 +80,7 @@ def usage_in(raw: Raw) -> Usage | None:
     )
 
 
-def _read_counts(raw: Raw) -> _Counts | None:
+def _read_counts(raw: Raw) -> Counts | None:
     """The counts of a usage member, None if one of them is no count.
 
     Nearly every usage is read by one strict decoding. It takes -0 for 0, though, which nobody writes who counts, and it does
@@ -114,21 +90,21 @@ def _read_counts(raw: Raw) -> _Counts | None:
     if b"-" in text or not text.isascii():
         return _read_odd_counts(text)
     try:
-        return _COUNTS.decode(text)
+        return COUNTS.decode(text)
     except msgspec.DecodeError:
         return _read_odd_counts(text)
 
 
-def _read_odd_counts(text: bytes) -> _Counts | None:
+def _read_odd_counts(text: bytes) -> Counts | None:
     """The same for any text: of several members of one name the last one counts, and what is no count of ours may be odd."""
     try:
-        counts = _only(_Counts, text)
+        counts = _only(Counts, text)
         for group, details in _DETAILS.items():
             told = counts.get(group, NULL)
             if told != NULL:
                 counts[group] = Raw(_ENCODER.encode(_only(details, told)))
         plain = _ENCODER.encode(counts)
-        return None if b"-" in plain else _COUNTS.decode(plain)
+        return None if b"-" in plain else COUNTS.decode(plain)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

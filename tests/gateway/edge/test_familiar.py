@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.edge.familiar import Familiar, Read
 from gateway.edge.reader import BadRequest, RequestReader
 from gateway.relay import endpoints
-from gateway.relay.asking import Asked
+from gateway.relay.facts import Asked
 
 KEY = b"gwk_a-key-that-was-used"
 
