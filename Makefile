@@ -25,7 +25,7 @@ THROW_AWAY := GATEHOUSE_VAR=$(VENV)/check-var DATABASE_URL=sqlite:///$(abspath $
 	GATEHOUSE_KEK=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(32))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check format lock price-table bench bench-peers pictures chaos-kill chaos-disconnects chaos-redis fuzz-keys fuzz-api clean
+.PHONY: help setup setup-dev compile run test check format lock price-table bench bench-peers pictures chaos-kill chaos-disconnects chaos-redis fuzz-keys fuzz-api clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ setup: $(VENV)/.installed ## make .venv and install what Gatehouse needs, exactl
 
 setup-dev: $(VENV)/.installed-dev $(CLIENTS:%=$(VENV)/.installed-sdk-%) $(VENV)/.installed-npm ## the same, with the tools for tests and checks
 	@:
+
+compile: setup-dev ## compile the hot path into compiled/ (needs a C compiler, takes two minutes); `make run` then uses it
+	@$(BIN)/python deploy/build/compile.py > $(VENV)/compile.log 2>&1 || { tail -n 20 $(VENV)/compile.log >&2; exit 1; }
 
 run: setup ## set everything up at the first start, then serve on 127.0.0.1:8000 (HOST, PORT)
 	@$(BIN)/python manage.py quickstart
@@ -56,6 +59,7 @@ format: setup-dev ## put the code into its one format and mend what lint can men
 lock: $(VENV)/.installed-sdk-node ## resolve the dependencies anew and write the lock files (needs uv)
 	@$(LOCK) -o requirements.lock
 	@$(LOCK) --group dev --constraint requirements.lock -o requirements-dev.lock
+	@$(COMPILE) --group compile --constraint requirements-dev.lock -o deploy/build/requirements-compile.lock
 	@$(foreach name,$(CLIENTS),echo '$(NEED_$(name))' | $(COMPILE) --no-annotate - -o tests/support/sdk-$(name).txt &&) true
 	@cd tests/support/node && $(NPM) update --package-lock-only --silent
 
@@ -89,7 +93,7 @@ fuzz-api: setup-dev ## Schemathesis with all checks over the whole admin API, as
 	@$(BIN)/python -m tests.fuzz.api $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES))
 
 clean: ## remove .venv, .venv-peers and caches (var/ with your data stays)
-	@rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(PEERS) compiled .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are newer than the lock files they were made from: a second call has nothing to do.

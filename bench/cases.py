@@ -15,23 +15,29 @@ from bench import peers
 from bench.house import LIMITS, Houses
 from bench.peers import Peer
 from bench.processes import Process, cores_for, running, wait_listening
+from gateway import compiled
 from gateway.proofs.grounds import free_port
 
 DIRECT: Final = "direct"
 NGINX: Final = "nginx"
+_INTERPRETED: Final = {"GATEHOUSE_COMPILED": "off"}
 #: What each mode of Gatehouse sets beyond what is set anyway.
 MODES: Final[Mapping[str, dict[str, str]]] = MappingProxyType(
     {
-        "express": {},
-        "drf": {"GATEHOUSE_EXPRESS": "off"},
-        "httpx": {"GATEHOUSE_TRANSPORT": "httpx"},
+        "compiled": {},
+        "express": _INTERPRETED,
+        "drf": {"GATEHOUSE_EXPRESS": "off", **_INTERPRETED},
+        "httpx": {"GATEHOUSE_TRANSPORT": "httpx", **_INTERPRETED},
     }
 )
 WORKERS: Final = (1, 2)
-#: The mode that is the ordinary one; the others are measured with all limits on, and only if asked for.
-_ORDINARY: Final = "express"
+#: The modes that are ordinary ones; the others are measured with all limits on, and only if asked for.
+_ORDINARY: Final = ("compiled", "express")
 #: Of these, what a stream costs is measured without being asked for: nothing on, and everything on.
-_STREAMED: Final = (f"{_ORDINARY}-1", f"{_ORDINARY}-1-budget", f"{_ORDINARY}-2-budget")
+_STREAMED: Final = tuple(
+    f"{mode}{rest}" for mode in _ORDINARY for rest in ("-1", "-1-budget", "-2-budget")
+)
+_HOW_TO_COMPILE: Final = "Gatehouse is not compiled, so those cases are left out: make compile."
 HOW_TO_INSTALL_NGINX: Final = (
     "nginx is not installed, so its case is left out: on Debian, apt-get install nginx-light."
 )
@@ -94,6 +100,8 @@ def all_cases(folder: Path, upstream_port: int, houses: Houses, full: bool) -> l
             most = 0 if not full else _STREAMS_OF_LITELLM if name == peers.LITELLM else _ANY
             found.append(_peer(name, made, folder, upstream_port, most))
     for mode, workers, limits in _gatehouses():
+        if mode == "compiled" and compiled.look() != "ready":
+            continue
         case = _gatehouse(houses, mode, workers, limits)
         found.append(replace(case, most_streams=_ANY if full or case.name in _STREAMED else 0))
     return found
@@ -103,7 +111,7 @@ def _gatehouses() -> Iterator[tuple[str, int, str]]:
     """Mode, workers, and what limits the key."""
     for mode in MODES:
         for workers in WORKERS:
-            for limits in LIMITS if mode == _ORDINARY else (list(LIMITS)[-1],):
+            for limits in LIMITS if mode in _ORDINARY else (list(LIMITS)[-1],):
                 yield mode, workers, limits
 
 
@@ -131,7 +139,11 @@ def missing(chosen: Sequence[str]) -> list[str]:
         for name in chosen
         if name in peers.NAMES and not peers.installed(name)
     ]
-    return [HOW_TO_INSTALL_NGINX, *absent] if NGINX in chosen and not nginx_program() else absent
+    if NGINX in chosen and not nginx_program():
+        absent.insert(0, HOW_TO_INSTALL_NGINX)
+    if compiled.look() != "ready" and any(name.startswith("compiled") for name in chosen):
+        absent.append(_HOW_TO_COMPILE)
+    return absent
 
 
 @contextmanager

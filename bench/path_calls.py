@@ -17,6 +17,9 @@ from typing import Any, Final
 import django
 import uvloop
 
+from gateway import compiled
+
+compiled.use()
 django.setup()
 
 from bench.load import BODY  # noqa: E402

@@ -11,11 +11,13 @@ from django.urls import get_resolver
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from gateway import static_files
+from gateway import compiled, static_files
 from gateway.asgi import application
 from gateway.metrics.shared import SharedFiles
 from gateway.worker import Worker, after_fork
 from tenants import patience
+
+logger = logging.getLogger(__name__)
 
 _HEARTBEAT_SECONDS = 30
 _KEEP_ALIVE_SECONDS = 65
@@ -88,6 +90,8 @@ def _bound_waits() -> None:
 def serve(bind: str, workers: int) -> None:
     """Serve until a signal ends it. `bind` is `host:port`. Nothing opened before the fork may be shared after it."""
     static_files.ensure_built()
+    if compiled.look() == "stale":
+        logger.warning("%s is of other sources, and not used: `make compile`.", compiled.FOLDER)
     for connection in connections.all(initialized_only=True):
         connection.close()
         if isinstance(connection, PostgresWrapper):

@@ -29,7 +29,7 @@ MAY_STAND = STANDS | {
     *(".ci", ".git", ".gitignore", ".gitattributes", ".github", ".dockerignore", ".editorconfig"),
 }
 NEVER_COMMITTED = {
-    *(".venv", ".venv-peers", "var", "static-built", "__pycache__"),
+    *(".venv", ".venv-peers", "compiled", "var", "static-built", "__pycache__"),
     *(".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"),
 }
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from gateway import compiled
 from tests.gateway.parity.corpus import corpus
 from tests.gateway.parity.player import Outcome, play
 from tests.support.server import Yard
@@ -23,6 +24,13 @@ MODES: dict[str, dict[str, str]] = {
     "express, httpx": {"GATEHOUSE_EXPRESS": "on", "GATEHOUSE_TRANSPORT": "httpx"},
     "views, httpx": {"GATEHOUSE_EXPRESS": "off", "GATEHOUSE_TRANSPORT": "httpx"},
 }
+for settings in MODES.values():
+    settings["GATEHOUSE_COMPILED"] = "off"
+if (
+    compiled.look() == "ready"
+):  # after `make compile`: compiled code does what its sources do, both ways
+    MODES["compiled, express, native"] = {"GATEHOUSE_EXPRESS": "on"}
+    MODES["compiled, views, httpx"] = {"GATEHOUSE_EXPRESS": "off", "GATEHOUSE_TRANSPORT": "httpx"}
 OTHERS = [name for name in MODES if name != REFERENCE]
 
 Played = Mapping[str, Mapping[str, Outcome]]

@@ -274,10 +274,10 @@ def relations(source: Source) -> list[str]:
 
 
 def environment_readers(source: Source) -> list[str]:
-    """Uses of the process's environment. None: naming Django's settings module at a start, or telling a library that can be
-    told in no other way.
+    """Uses of the process's environment. None: naming Django's settings module at a start, telling a library that can be
+    told in no other way, or what must be known before the settings are imported.
     """
-    if source.name == "gateway/settings.py":
+    if source.name in ("gateway/settings.py", "gateway/compiled.py"):
         return []
     starts = {
         id(call.func.value)
