@@ -187,22 +187,22 @@ class Connection(asyncio.Protocol):
         else:
             self.is_sent = not self._write_blocked
 
-    def _pump(self) -> None:
-        """Hand over pieces until the transport says stop; `resume_writing` goes on."""
+    def _pump(self) -> bool:
+        """Hand over pieces until the transport says stop; `resume_writing` goes on. Whether all is handed over."""
         while self._pending and not self._write_blocked and not self._closed:
             piece, self._pending = self._pending[:_PIECE], self._pending[_PIECE:]
             self._transport.write(piece)
         self.is_sent = not self._pending and not self._write_blocked and not self._closed
+        return self.is_sent
 
     def pause_writing(self) -> None:
         self._write_blocked = True
 
     def resume_writing(self) -> None:
         self._write_blocked = False
-        if self._exchange is not None and not self.is_sent:
-            self._pump()
-            if self.is_sent:
-                self._exchange.sent()
+        exchange = self._exchange
+        if exchange is not None and not self.is_sent and self._pump():
+            exchange.sent()
 
     # ---- reading
 

@@ -24,6 +24,7 @@ _CONFIG = """
 [tool.mypy]
 python_version = "3.11"
 follow_imports = "silent"
+warn_unreachable = true
 """
 
 

@@ -49,20 +49,20 @@ class StreamReader:
 
     def feed(self, data: bytes) -> bytes:
         """What to relay of the events that `data` completes."""
-        if self.error is not None:
+        if self._has_failed():
             return b""
         kept = []
         for event in self._splitter.feed(data):
             if self._is_text(event) or self._watch(event):
                 kept.append(event)
-            elif self.error is not None:
+            elif self._has_failed():
                 break
         return b"".join(kept)
 
     def finish(self) -> bytes:
         """What to relay when the upstream has ended."""
         rest = self._splitter.flush()
-        if not rest or self.error is not None:
+        if not rest or self._has_failed():
             return b""
         keep = self._watch(rest)
         if is_ended(rest):
@@ -72,6 +72,9 @@ class StreamReader:
     def estimate_output(self) -> int:
         """Tokens generated so far, as far as one can see from outside: at least one per piece of content."""
         return tokens(self.content_chunks, self.content_bytes)
+
+    def _has_failed(self) -> bool:
+        return self.error is not None
 
     def _is_text(self, event: bytes) -> bool:
         """Whether the event is what nearly all are: a chunk with text, and nothing else of note. Then its text is counted here,

@@ -34,6 +34,8 @@ LIMIT: Final = 60
 #: A call is admitted a moment before the upstream sees it: two of them may come closer together, or further apart, by so much.
 WINDOW: Final = 60.0 - 0.1
 RECOVERY_SECONDS: Final = 10
+#: In which the callers have asked for a minute's worth.
+_USED_UP: Final = 30.0
 _CONNECTIONS: Final = 6
 _PAUSE: Final = 0.08
 #: USD; some 25 calls fit.
@@ -85,11 +87,15 @@ FAULTS: Final = (
 
 @dataclass
 class Phase:
-    """What callers heard: seconds of each answer, and how many of each status. `recovered_in`: None if nothing failed."""
+    """What callers heard: seconds of each answer, how many of each status, and which keys were refused for their rate.
+    `recovered_in`: None if nothing failed.
+    """
 
     name: str
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
+    used_up: set[str] = field(default_factory=set)
+    lasted: float = 0.0
     recovered_in: float | None = None
 
 
@@ -122,6 +128,8 @@ class Pressure:
             kind = f"5xx: {answer.status}" if answer.status >= 500 else str(answer.status)
             self.phase.statuses[f"{kind} {answer.code}".strip()] += 1
             self.phase.seconds.append(answer.seconds)
+            if answer.status == 429:
+                self.phase.used_up.add(name)
             await asyncio.sleep(_PAUSE)
         wire.close()
 
@@ -176,7 +184,7 @@ def run(
             name: sorted(call.at for call in oracle.made() if call.model == f"{name}~ok")
             for name in keys
         }
-    lines = [*judge(admitted, phases, phase_seconds), *judge_balances(server)]
+    lines = [*judge(admitted, phases, phases[0].lasted), *judge_balances(server)]
     return Outcome(lines, phases, code, server.log_text())
 
 
@@ -219,27 +227,30 @@ async def _one_phase(
             await asyncio.sleep(0.05)
         phase.recovered_in = time.monotonic() - ended
     await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+    # On a busy machine the callers may need longer to ask for all that they may have.
+    until = began + _USED_UP
+    while fault is CALM and "bursty" not in phase.used_up and time.monotonic() < until:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    phase.lasted = time.monotonic() - began
 
 
-def judge(
-    admitted: dict[str, list[float]], phases: list[Phase], phase_seconds: float
-) -> list[Line]:
-    """`admitted`: when the upstream saw each call of a key."""
+def judge(admitted: dict[str, list[float]], phases: list[Phase], calm_seconds: float) -> list[Line]:
+    """`admitted`: when the upstream saw each call of a key. Nothing failed in the first `calm_seconds`."""
     lines = []
     for name in RATED:
         moments = admitted[name]
-        until = moments[0] + min(phase_seconds, WINDOW) if moments else 0.0
+        until = moments[0] + min(calm_seconds, WINDOW) if moments else 0.0
         first = bisect_left(moments, until)
         lines += [
             Line(f"{name}: admitted", len(moments)),
             Line(f"{name}: most in any 60 s", most_in_a_window(moments), LIMIT),
             Line(
-                f"{name}: in the first {min(phase_seconds, 60):.0f} s, while nothing failed", first
+                f"{name}: in the first {min(calm_seconds, 60):.0f} s, while nothing failed", first
             ),
         ]
     # A sixth at once and one a second: of a short phase nothing more can be said.
-    short = [name for name in RATED if name == "bursty" or phase_seconds >= 60]
-    missing = sum(LIMIT - _first_minute(admitted[name], phase_seconds) for name in short)
+    short = [name for name in RATED if name == "bursty" or calm_seconds >= 60]
+    missing = sum(LIMIT - _first_minute(admitted[name], calm_seconds) for name in short)
     lines.append(Line(f"short of {LIMIT} where nothing failed", missing, 0))
     failures = [
         f"{n} × {s} while {p.name}" for p in phases for s, n in p.statuses.items() if "5xx" in s
@@ -256,8 +267,8 @@ def judge(
     return lines
 
 
-def _first_minute(moments: list[float], phase_seconds: float) -> int:
-    return bisect_left(moments, moments[0] + min(phase_seconds, WINDOW)) if moments else 0
+def _first_minute(moments: list[float], calm_seconds: float) -> int:
+    return bisect_left(moments, moments[0] + min(calm_seconds, WINDOW)) if moments else 0
 
 
 def most_in_a_window(moments: list[float]) -> int:

@@ -70,6 +70,15 @@ def test_no_module_defines_what_loses_its_meaning_when_compiled() -> None:
                 assert not node.keywords, (module, node.name)
 
 
+def test_no_module_awaits_where_it_would_have_to_clean_up() -> None:
+    """An `await` inside of a `try` does not end as it should when it is compiled."""
+    for module in compiled.MODULES:
+        path = ROOT / f"{module.replace('.', '/')}.py"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Try | ast.AsyncWith | ast.AsyncFor):
+                assert not any(isinstance(inner, ast.Await) for inner in ast.walk(node)), module
+
+
 def test_a_build_of_these_sources_is_used(house: Path) -> None:
     assert compiled.look(house) == "ready"
     code, said = run(house)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gateway import first_run
+from gateway import compiled, first_run
 from providers.presets import PRESETS
 from tests.support.environment import ROOT
 
@@ -27,8 +27,11 @@ class Read(NamedTuple):
 
 
 def reads() -> list[Read]:
-    """Every `env.x("NAME", default=…)` and every `reader("NAME", …)` that ends in one, also with names made by a loop."""
-    found = []
+    """Every `env.x("NAME", default=…)` and every `reader("NAME", …)` that ends in one, also with names made by a loop.
+
+    One is read before there are settings.
+    """
+    found = [Read(compiled._SWITCH, default=True)]
     for call in reading_calls():
         name = call.args[0]
         if isinstance(name, ast.Constant):
