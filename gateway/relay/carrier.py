@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
+from mypy_extensions import mypyc_attr
+
 from gateway.relay.claims import Unclaimable
 from gateway.relay.exchange import Exchange
 from gateway.relay.ports import Actions
@@ -29,6 +31,7 @@ _LAST_WORD: Final = 1.0
 _BROKE: Final = "A call broke."
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # the views' conversation
 class Carrier(Actions):
     """Half of the exchange's `Actions`, the transport's receiver, and the relay's `Live`."""
 

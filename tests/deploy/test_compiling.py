@@ -79,6 +79,36 @@ def test_no_module_awaits_where_it_would_have_to_clean_up() -> None:
                 assert not any(isinstance(inner, ast.Await) for inner in ast.walk(node)), module
 
 
+def test_who_inherits_of_a_compiled_class_may() -> None:
+    """An interpreted class may not, unless the compiled one says so; that shows when the first object is made."""
+    paths = {ROOT / f"{module.replace('.', '/')}.py" for module in compiled.MODULES}
+    closed = {
+        name
+        for path in paths
+        for name, node in _classes(path)
+        if "allow_interpreted_subclasses" not in "".join(map(ast.unparse, node.decorator_list))
+    }
+    outside = [
+        path
+        for package in compiled._PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if path not in paths
+    ]
+    heirs = {
+        (str(path.relative_to(ROOT)), node.name)
+        for path in outside
+        for _, node in _classes(path)
+        for base in node.bases
+        if ast.unparse(base).partition("[")[0] in closed
+    }
+    assert heirs == set()
+
+
+def _classes(path: Path) -> list[tuple[str, ast.ClassDef]]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [(node.name, node) for node in nodes if isinstance(node, ast.ClassDef)]
+
+
 def test_a_build_of_these_sources_is_used(house: Path) -> None:
     assert compiled.look(house) == "ready"
     code, said = run(house)

@@ -28,7 +28,7 @@ for settings in MODES.values():
     settings["GATEHOUSE_COMPILED"] = "off"
 if compiled.look() == "ready":  # after `make compile`: it does what its sources do
     MODES["compiled, native"] = {"GATEHOUSE_EXPRESS": "on", "GATEHOUSE_TRANSPORT": "native"}
-    MODES["compiled, httpx"] = {"GATEHOUSE_EXPRESS": "on", "GATEHOUSE_TRANSPORT": "httpx"}
+    MODES["compiled, views, httpx"] = {"GATEHOUSE_EXPRESS": "off", "GATEHOUSE_TRANSPORT": "httpx"}
 OTHERS = [name for name in MODES if name != REFERENCE]
 
 Played = Mapping[str, Mapping[str, Outcome]]
