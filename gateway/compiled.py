@@ -2,8 +2,8 @@
 
 `make compile` (deploy/build/compile.py) has mypyc translate `MODULES` into extension modules, and what comes of it lies in
 `compiled/`. The sources stay what is read and tested and, without that folder, run: compiled code does the same in some 70 %
-of the time, because a call of a function or a look at an attribute costs next to nothing there. It is for servers; whoever changes
-a line goes on with the sources, for a build of other sources is not used.
+of the time, because a call of a function or a look at an attribute costs next to nothing there. It is for servers; whoever
+changes a line goes on with the sources, for a build of other sources is not used.
 
 What mypyc asks of a module that is compiled: everything typed; no `msgspec.Struct` and no class of a library as a base; no weak
 references to its objects; class attributes that are assigned to are `ClassVar`s; no `await` inside of a `try`, which does not
