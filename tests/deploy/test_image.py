@@ -27,6 +27,8 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 UID = 10001
 _STARTED_WITHIN = 60.0
 _STEP_SECONDS = 300.0
+#: Three minutes and a C compiler, which not every machine has: not run here.
+_ONLY_TO_COMPILE = 'if [ "$COMPILE" = on ]; then '
 _STEP = re.compile(r"^RUN (deploy/build/\S+\.sh)(?: (.*))?$", re.MULTILINE)
 
 
@@ -250,7 +252,9 @@ def test_the_image_has_no_installer_and_everything_compiled(image: Image) -> Non
 def test_every_step_of_the_dockerfile_is_one_of_these_scripts() -> None:
     runs = re.findall(r"^RUN (.*)$", DOCKERFILE, re.MULTILINE)
     assert len(_STEP.findall(DOCKERFILE)) == 3
-    assert [run for run in runs if not run.startswith(("deploy/build/", "mkdir "))] == []
+    assert [
+        run for run in runs if not run.startswith(("deploy/build/", "mkdir ", _ONLY_TO_COMPILE))
+    ] == []
     assert re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE) == [f"{UID}:{UID}"]
     images = re.findall(r"^(?:ARG PYTHON_IMAGE=|FROM )(\S+)", DOCKERFILE, re.MULTILINE)
     assert images == ["python:3.11-slim-bookworm", "${PYTHON_IMAGE}", "${PYTHON_IMAGE}"]
