@@ -178,9 +178,9 @@ def test_a_postgres_that_hangs_is_no_answer_either(house: House, proxy: Proxy):
 @pytest.mark.postgres
 def test_a_worker_that_dies_meanwhile_takes_nobody_along(house: House, proxy: Proxy):
     server = house.server
+    workers = set(server.worker_pids())
     with while_it(proxy.cut, proxy.mend):
-        killed = server.kill_worker()
-        (survivor,) = set(server.worker_pids()) - {killed}
+        (survivor,) = workers - {server.kill_worker()}
         time.sleep(5)  # in which at least one replacement has tried and failed
         assert "The worker could not start." in server.log_text()
         assert survivor in server.worker_pids()
