@@ -2,7 +2,7 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
-# `--build-arg COMPILE=off` saves three minutes, and a compiler; calls then take twice as long.
+# `--build-arg COMPILE=off` saves three minutes, and a compiler; a call then takes up to twice the processor time.
 ARG COMPILE=on
 RUN if [ "$COMPILE" = on ]; then apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev; fi
 WORKDIR /app

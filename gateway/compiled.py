@@ -6,10 +6,10 @@ of the time, because a call of a function or a look at an attribute costs next t
 changes a line goes on with the sources, for a build of other sources is not used.
 
 What mypyc asks of a module that is compiled: everything typed; no `msgspec.Struct` and no class of a library as a base; no weak
-references to its objects; class attributes that are assigned to are `ClassVar`s; no `await` inside of a `try`, which does not
-end as it should (mypyc 2.4.1, found by the parity suite: httpx's errand lost its exception); and no attribute that is looked at,
-changed by a method and looked at again in one function, for mypy thinks it knows it. `tests/deploy/test_compiling.py` looks after
-these.
+references to its objects; class attributes that are assigned to are `ClassVar`s; no `await` inside of a `try`, after
+which an exception can come again that was over (mypyc 2.4.1, where a `finally` awaits; found by the parity suite in httpx's
+errand); and no attribute that is looked at, changed by a method and looked at again in one function, for mypy thinks it knows it.
+`tests/deploy/test_compiling.py` looks after these.
 
 No module outside may inherit from a class in `MODULES` without `mypyc_attr` there, or replace what one of them has imported.
 """

@@ -90,7 +90,7 @@ def _bound_waits() -> None:
 def serve(bind: str, workers: int) -> None:
     """Serve until a signal ends it. `bind` is `host:port`. Nothing opened before the fork may be shared after it."""
     static_files.ensure_built()
-    if compiled.look() == "stale":
+    if not compiled.is_used() and compiled.look() == "stale":
         logger.warning("%s is of other sources, and not used: `make compile`.", compiled.FOLDER)
     for connection in connections.all(initialized_only=True):
         connection.close()

@@ -71,7 +71,7 @@ def test_no_module_defines_what_loses_its_meaning_when_compiled() -> None:
 
 
 def test_no_module_awaits_where_it_would_have_to_clean_up() -> None:
-    """An `await` inside of a `try` does not end as it should when it is compiled."""
+    """After an `await` in a `finally` an exception that was over is raised again when that is compiled."""
     for module in compiled.MODULES:
         path = ROOT / f"{module.replace('.', '/')}.py"
         for node in ast.walk(ast.parse(path.read_text())):
