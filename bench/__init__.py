@@ -9,5 +9,6 @@
 | `peers` | the other gateways, as `make bench-peers` installs them |
 | `house` | an installation of Gatehouse of its own, with everything on |
 | `processes` | starts, pins, weighs and stops processes |
-| `load` | the callers, a process of its own; the provider is `gateway.proofs.upstream` |
+| `upstream` | the provider that all cases call, `gateway.proofs.upstream`, by TLS if that is asked for |
+| `load` | the callers, a process of its own |
 """

@@ -16,15 +16,10 @@ from typing import Final
 from bench import cases, machine, report
 from bench.cases import Case
 from bench.house import Houses
-from bench.processes import (
-    BenchFailed,
-    Process,
-    cores_for,
-    running,
-    wait_listening,
-)
+from bench.processes import BenchFailed, Process, cores_for
 from bench.rounds import Load, measure
-from gateway.proofs.grounds import ROOT, free_port
+from bench.upstream import serving
+from gateway.proofs.grounds import ROOT
 
 EVIDENCE: Final = ROOT / "docs" / "evidence" / "bench.md"
 STREAM_CHUNKS: Final = 20
@@ -59,6 +54,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     add("--connections", type=_counts, help="loads of calls (1,32,256)")
     add("--streams", type=_counts, help="loads of streams at once (500,2000)")
     add("--database", default="sqlite", help="or postgres://user@host/db, who may make databases")
+    add(
+        "--tls",
+        action="store_true",
+        help="the provider is called by TLS (other gateways are left out)",
+    )
     add("--quick", action="store_true", help="a bit of everything: does it run at all?")
     add("--write", action="store_true", help=f"add the result to {EVIDENCE.relative_to(ROOT)}")
     defaults = {
@@ -112,7 +112,7 @@ def _bench(options: argparse.Namespace, command: str) -> int:
     # Streams come first: what thousands of calls leave in the allocator would make their memory look small.
     streams = [_streams(count) for count in options.streams]
     loads = [*streams, *calls]
-    for sentence in cases.missing(options.cases):
+    for sentence in cases.missing(options.cases, options.tls):
         _say(sentence)
     _allow_many_sockets()
     started = time.monotonic()
@@ -149,21 +149,15 @@ def _allow_many_sockets() -> None:
 @contextmanager
 def _stage(options: argparse.Namespace) -> Iterator[tuple[Process, list[Case]]]:
     """The provider, and the chosen cases of what is installed here."""
-    port = free_port()
-    command = [sys.executable, "-m", "gateway.proofs.upstream", str(port)]
-    command += [str(STREAM_CHUNKS), str(CHUNK_INTERVAL_MS)]
     with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as name:
         folder = Path(name)
-        houses = Houses(folder, options.database, port)
         needs_house = any(cases.is_gatehouse(name) for name in options.cases)
-        with (
-            running(command, cores_for(1).load, folder / "upstream.log") as upstream,
-            houses.prepared() if needs_house else nullcontext(),
-        ):
-            wait_listening(upstream, port)
-            everything = options.full or options.quick
-            known = cases.all_cases(folder, port, houses, everything)
-            yield upstream, [case for case in known if case.name in options.cases]
+        with serving(folder, STREAM_CHUNKS, CHUNK_INTERVAL_MS, options.tls) as (process, upstream):
+            houses = Houses(folder, options.database, upstream)
+            with houses.prepared() if needs_house else nullcontext():
+                everything = options.full or options.quick
+                known = cases.all_cases(folder, upstream, houses, everything)
+                yield process, [case for case in known if case.name in options.cases]
 
 
 def _minutes(chosen: Sequence[Case], loads: Sequence[Load], rounds: int) -> float:

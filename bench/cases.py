@@ -15,6 +15,7 @@ from bench import peers
 from bench.house import LIMITS, Houses
 from bench.peers import Peer
 from bench.processes import Process, cores_for, running, wait_listening
+from bench.upstream import TLS_NAME, Upstream
 from gateway import compiled
 from gateway.proofs.grounds import free_port
 
@@ -53,7 +54,8 @@ http {{
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{
-      proxy_pass http://provider; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+      proxy_pass {scheme}://provider; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+      {trust}
     }}
   }}
 }}
@@ -90,15 +92,15 @@ _ANY: Final = 1_000_000
 _STREAMS_OF_LITELLM: Final = 500
 
 
-def all_cases(folder: Path, upstream_port: int, houses: Houses, full: bool) -> list[Case]:
+def all_cases(folder: Path, upstream: Upstream, houses: Houses, full: bool) -> list[Case]:
     """In the order of the table, without what is not installed. `full`: each takes part in every load that it can bear."""
-    found = [Case(DIRECT, 1, lambda: _direct(upstream_port), _ANY)]
+    found = [Case(DIRECT, 1, lambda: _direct(upstream.port), _ANY)]
     if nginx_program():
-        found.append(Case(NGINX, 1, lambda: _nginx(folder, upstream_port), _ANY))
+        found.append(Case(NGINX, 1, lambda: _nginx(folder, upstream), _ANY))
     for name, made in ((peers.LITELLM, peers.litellm), (peers.PORTKEY, peers.portkey)):
-        if peers.installed(name):
+        if upstream.certificate is None and peers.installed(name):
             most = 0 if not full else _STREAMS_OF_LITELLM if name == peers.LITELLM else _ANY
-            found.append(_peer(name, made, folder, upstream_port, most))
+            found.append(_peer(name, made, folder, upstream.port, most))
     for mode, workers, limits in _gatehouses():
         if mode == "compiled" and compiled.look() != "ready":
             continue
@@ -132,12 +134,12 @@ def is_gatehouse(name: str) -> bool:
     return name not in {DIRECT, NGINX, *peers.NAMES}
 
 
-def missing(chosen: Sequence[str]) -> list[str]:
-    """A sentence for each of these that is not installed."""
+def missing(chosen: Sequence[str], tls: bool) -> list[str]:
+    """A sentence for each of these that is not installed, or cannot take part."""
     absent = [
         f"{name} {peers.HOW_TO_INSTALL}"
         for name in chosen
-        if name in peers.NAMES and not peers.installed(name)
+        if name in peers.NAMES and not tls and not peers.installed(name)
     ]
     if NGINX in chosen and not nginx_program():
         absent.insert(0, HOW_TO_INSTALL_NGINX)
@@ -151,11 +153,24 @@ def _direct(upstream_port: int) -> Iterator[Target]:
     yield Target(upstream_port, {}, None, 0.0, lambda calls: None)
 
 
+def _nginx_trust(certificate: Path) -> str:
+    """It knows a certificate by its name and not by its address."""
+    return f"proxy_ssl_verify on; proxy_ssl_name {TLS_NAME}; proxy_ssl_trusted_certificate {certificate};"
+
+
 @contextmanager
-def _nginx(folder: Path, upstream_port: int) -> Iterator[Target]:
+def _nginx(folder: Path, upstream: Upstream) -> Iterator[Target]:
     port = free_port()
     config = folder / "nginx.conf"
-    config.write_text(_NGINX_CONFIG.format(folder=folder, upstream=upstream_port, port=port))
+    config.write_text(
+        _NGINX_CONFIG.format(
+            folder=folder,
+            port=port,
+            scheme="https" if upstream.certificate else "http",
+            upstream=upstream.tls_port or upstream.port,
+            trust=_nginx_trust(upstream.certificate) if upstream.certificate else "",
+        )
+    )
     command = [nginx_program(), "-p", str(folder), "-c", str(config), "-e", "stderr"]
     started = time.monotonic()
     with running(command, cores_for(1).server, folder / "nginx.log") as process:

@@ -23,6 +23,7 @@ import httpx
 import psycopg
 
 from bench.processes import BenchFailed, Process, cores_for, running
+from bench.upstream import Upstream
 from gateway.proofs.grounds import ROOT, Grounds, ProofFailed, free_port
 
 START_SECONDS: Final = 60.0
@@ -68,9 +69,9 @@ class House:
 class Houses:
     """Gives servers, one at a time. `database` is `sqlite`, or the address of a PostgreSQL that lets us make databases."""
 
-    def __init__(self, folder: Path, database: str, upstream_port: int) -> None:
+    def __init__(self, folder: Path, database: str, upstream: Upstream) -> None:
         self._grounds = Grounds(folder, database, "gatehouse_bench")
-        self._upstream_port = upstream_port
+        self._upstream = upstream
         self._keys: dict[str, str] = {}
 
     @contextmanager
@@ -80,7 +81,7 @@ class Houses:
             template = self._grounds.fresh(_TEMPLATE)
             self._migrate(template)
             with self._serving(_TEMPLATE, template, 1, {}) as house:
-                self._keys = _furnish(house, self._password_file(), self._upstream_port)
+                self._keys = _furnish(house, self._password_file(), self._upstream)
             yield self
         except ProofFailed as failure:
             raise BenchFailed(str(failure)) from failure
@@ -137,7 +138,7 @@ class Houses:
             [*command, "--bind", f"127.0.0.1:{port}"],
             cores_for(workers).server,
             self._grounds.folder / place / "server.log",
-            self._grounds.environment(place, database_url) | env,
+            self._grounds.environment(place, database_url) | self._upstream.trust | env,
         ) as process:
             _wait_ready(process, port)
             yield House(port, self._keys, process, time.monotonic() - started, database_url)
@@ -159,7 +160,7 @@ def _wait_ready(process: Process, port: int) -> None:
     raise BenchFailed(f"Gatehouse was not ready within {START_SECONDS:.0f} s")
 
 
-def _furnish(house: House, password_file: Path, upstream_port: int) -> dict[str, str]:
+def _furnish(house: House, password_file: Path, upstream: Upstream) -> dict[str, str]:
     """A provider, a model, and a tenant with a key for each of `LIMITS`, made by the admin API; the keys."""
     with httpx.Client(
         base_url=f"http://127.0.0.1:{house.port}/v1/admin/", trust_env=False, timeout=30
@@ -181,7 +182,7 @@ def _furnish(house: House, password_file: Path, upstream_port: int) -> dict[str,
             "providers",
             name="bench",
             kind="openai-compatible",
-            base_url=f"http://127.0.0.1:{upstream_port}/v1",
+            base_url=upstream.base_url,
             api_key=f"sk-{secrets.token_hex(16)}",
         )
         target = {"provider": provider["id"], "upstream_model": "bench-upstream"}

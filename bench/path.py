@@ -13,6 +13,7 @@ from pathlib import Path
 from bench import machine
 from bench.house import LIMITS, Houses
 from bench.processes import BenchFailed
+from bench.upstream import Upstream
 from gateway.proofs.grounds import ROOT, SQLITE, free_port
 
 
@@ -37,7 +38,10 @@ def main(arguments: Sequence[str]) -> int:
 def _measure(folder: Path, options: argparse.Namespace) -> int:
     """In a process of its own, which has Django's settings from its environment."""
     port = free_port()
-    with Houses(folder, SQLITE, port).prepared() as houses, houses.ground() as (environment, keys):
+    with (
+        Houses(folder, SQLITE, Upstream(port)).prepared() as houses,
+        houses.ground() as (environment, keys),
+    ):
         numbers = (keys[options.limits], port, options.rounds, int(options.profile))
         command = [sys.executable, "-m", "bench.path_calls", *map(str, numbers)]
         return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from bench import load, report
@@ -16,6 +18,7 @@ from bench.cases import Case, Target
 from bench.load import Task
 from bench.processes import cores_for, running
 from bench.rounds import Load, Records, measure
+from bench.upstream import serving
 from tests.support.environment import ROOT
 from tests.support.oracle import Oracle
 
@@ -85,6 +88,16 @@ def test_a_case_that_does_not_even_warm_up_is_not_reported(oracle: Oracle, tmp_p
     assert "oracle is not reported: while it was warmed up, 32 of 32 failed" in report.tables(
         records, []
     )
+
+
+def test_the_provider_is_the_same_by_tls_for_who_trusts_its_certificate(tmp_path: Path):
+    with serving(tmp_path, 1, 1, tls=True) as (_, upstream):
+        body = {"model": "bench", "messages": []}
+        plain = httpx.post(f"http://127.0.0.1:{upstream.port}/v1", json=body)
+        trusting = ssl.create_default_context(cafile=upstream.trust["SSL_CERT_FILE"])
+        assert httpx.post(upstream.base_url, json=body, verify=trusting).json() == plain.json()
+        with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+            httpx.post(upstream.base_url, json=body)
 
 
 def measured(oracle: Oracle, folder: Path, loads: list[Load]) -> Records:

@@ -1,16 +1,18 @@
-"""A provider that costs next to nothing: `python -m gateway.proofs.upstream PORT CHUNKS INTERVAL_MS [DELAY_MS]`.
+"""A provider that costs next to nothing: `python -m gateway.proofs.upstream PORT CHUNKS INTERVAL_MS [DELAY_MS [TLS PEM KEY]]`.
 
 Each POST is answered with one chat completion (after DELAY_MS), or, if its body asks for a stream, with that many chunks at that
 interval, then the usage and `[DONE]`. Each chunk says when it was sent (`"@<nanoseconds of the monotonic clock>@"`). The usage
 is always the same. A GET is answered with the number of POSTs so far. It understands just what a proxy sends: bodies with a
-Content-Length, one request at a time on a connection.
+Content-Length, one request at a time on a connection. On the port TLS it is the same by TLS, as PEM with KEY.
 """
 
 import asyncio
 import json
 import resource
+import ssl
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -142,19 +144,25 @@ class Provider(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_at(self._due, self._send_chunk)
 
 
-async def serve(port: int, book: Book) -> None:
-    """Until the process is stopped."""
+async def serve(book: Book, doors: Mapping[int, ssl.SSLContext | None]) -> None:
+    """On each of these ports, plain or by TLS, until the process is stopped."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Provider(book), "127.0.0.1", port, backlog=4096)
-    await server.serve_forever()
+    for port, tls in doors.items():
+        await loop.create_server(lambda: Provider(book), "127.0.0.1", port, backlog=4096, ssl=tls)
+    await loop.create_future()
 
 
-def main(port: str, chunks: str, interval_ms: str, delay_ms: str = "0") -> None:
+def main(port: str, chunks: str, interval_ms: str, delay_ms: str = "0", *secured: str) -> None:
     # Thousands of streams are thousands of sockets.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     book = Book(int(chunks), float(interval_ms) / 1000, float(delay_ms) / 1000)
-    uvloop.run(serve(int(port), book))
+    doors: dict[int, ssl.SSLContext | None] = {int(port): None}
+    if secured:
+        tls_port, certificate, key = secured
+        doors[int(tls_port)] = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+    uvloop.run(serve(book, doors))
 
 
 if __name__ == "__main__":
