@@ -12,6 +12,7 @@ as in `tenants/fetch.py`; `test_a_refused_address_is_never_connected_to` breaks 
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -63,6 +64,19 @@ class HttpxPool(Pool[Pipe]):
         return not self.errands and super().is_empty
 
 
+class _Body(httpx.AsyncByteStream):
+    """A request's body until the answer begins: httpx holds a request as long as its answer, and that may be a long stream."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._data
+
+    def forget(self) -> None:
+        self._data = b""
+
+
 class HttpxErrand:
     """One call as a task that httpx runs in; towards its `Call` it is the line that carries it.
 
@@ -78,7 +92,9 @@ class HttpxErrand:
         self.answer: tuple[int, Headers, bytes] | None = None
         """Whole, and nothing of it told before."""
         self._pool = pool
-        self._request = _request(call, pool, wait)
+        head, body = call.request()
+        self._body = _Body(body)
+        self._request = _request(head, self._body, pool, wait)
         self._pipe: Pipe | None = None
         self._answered = False
         self._going = asyncio.Event()
@@ -125,6 +141,7 @@ class HttpxErrand:
         data = pipe.take_body()
         if not self._answered:
             self._answered = True
+            self._body.forget()
             if reader.complete:
                 self.answer = (reader.status, reader.headers, data)
                 return
@@ -176,16 +193,15 @@ class HttpxErrand:
             self._pipe.discard()
 
 
-def _request(call: Call, pool: HttpxPool, wait: float) -> httpx.Request:
+def _request(head: bytes, body: _Body, pool: HttpxPool, wait: float) -> httpx.Request:
     """The very bytes that our own transport would write, in httpx's form. httpx adds nothing to headers given with a stream."""
-    head, body = call.request()
     first, *lines = head[:-4].split(b"\r\n")
     method, target, _ = first.split(b" ")
     return httpx.Request(
         method.decode(),
         pool.url,
         headers=[(name, value) for name, _, value in (line.partition(b": ") for line in lines)],
-        stream=httpx.ByteStream(body),
+        stream=body,
         extensions={"target": target, "timeout": {"pool": wait}},
     )
 

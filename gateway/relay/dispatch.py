@@ -246,8 +246,14 @@ class Dispatch:
         if self._order.call.stream and self._told.is_event_stream and 200 <= status < 300:
             dialect = self._order.head.asked.endpoint.dialect
             self._watcher = dialect.StreamReader(self._order.call.wants_usage)
+            self._forget_what_was_asked()
             self._actions.start(status, self._headers())
         return True
+
+    def _forget_what_was_asked(self) -> None:
+        """It is not sent again, and a stream may stay for minutes: long conversations would stay with it."""
+        order = self._order = self._order.without_words()
+        self._limiting.call = order.call
 
     def _is_passed_over(self, status: int, now: float) -> bool:
         if status in errors.REFUSED_US and self._serving is not None:

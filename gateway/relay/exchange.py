@@ -268,8 +268,9 @@ class Exchange:
         except JournalUnavailable:
             self._refuse(errors.NO_LEDGER)
             return
-        # Only now: what was not journalled cannot be settled.
+        # Only now: what was not journalled cannot be settled. What was asked is the dispatch's, which may let go of it.
         self._dispatch = dispatch
+        self._order = self._call = None
         if self.known is not order.known and self.known is not None:
             self.known_anew(self.known)
         if self._house.commits:

@@ -61,6 +61,11 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     read_at: float
 
+    def without_words(self) -> "Order":
+        """What stays of it when it cannot be sent any more."""
+        call = self.call.without_words()
+        return Order(self.head, self.known, call, self.lane, b"", self.read_at)
+
 
 class Bound(msgspec.Struct, frozen=True, gc=False):
     """What a call can use at most. Tokens 0: nothing bounds them. `cap`: to be set upstream; None: the caller's is as it is."""

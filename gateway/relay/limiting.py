@@ -33,7 +33,6 @@ class Limiting:
     """Of one call. `targets` in the order in which they are to be tried: the first one's provider allows it."""
 
     __slots__ = (
-        "_call",
         "_cap",
         "_clamps",
         "_head",
@@ -42,6 +41,7 @@ class Limiting:
         "_levels",
         "_refusing",
         "bound",
+        "call",
         "is_clamped",
         "targets",
         "tariff",
@@ -52,7 +52,7 @@ class Limiting:
     ) -> None:
         self._head = head
         self._known = known
-        self._call = call
+        self.call = call
         self._lane = lane
         self.targets = targets
         self.tariff = lane.tariff_at(head.received_at)
@@ -129,7 +129,7 @@ class Limiting:
     # --- bounds ---
 
     def _wanted(self, levels: tuple[Level, ...]) -> Want:
-        call, bound = self._call, self.bound
+        call, bound = self.call, self.bound
         return Want(
             levels,
             self._head.received_at,
@@ -139,7 +139,7 @@ class Limiting:
         )
 
     def _bound(self) -> Bound:
-        call, route = self._call, self._lane.route
+        call, route = self.call, self._lane.route
         size, window = call.size, route.context_window
         if window is None:
             # Text may be many prompts, each with the window for itself.
@@ -161,14 +161,14 @@ class Limiting:
 
     def _check_priced(self, levels: Sequence[Level]) -> None:
         if not self._is_payable(levels):
-            raise Refusal(errors.model_not_priced(self._call.model))
+            raise Refusal(errors.model_not_priced(self.call.model))
 
     def _may_clamp(self, refused: Refused) -> bool:
         return any(level.limits.clamps for level in self._levels if level.kind == refused.level)
 
     def _fitting(self, refused: Refused) -> int:
         """The output cap with which the call would fit what is left of the budget; 0: none."""
-        call = self._call
+        call = self.call
         if refused.reason not in {"budget_exhausted", "balance_exhausted"}:
             return 0
         highest = self.bound.tokens_out // max(1, call.n)

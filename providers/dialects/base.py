@@ -59,6 +59,10 @@ class CallBody(Protocol):
     @property
     def text_only(self) -> bool: ...
 
+    def without_words(self) -> "CallBody":
+        """All figures of it, and nothing that could be sent."""
+        ...
+
 
 class StreamWatcher(Protocol):
     """Watches a stream on its way to the caller: what to relay, what was used, whether it ended as it should."""

@@ -33,6 +33,9 @@ class CallBody(msgspec.Struct, frozen=True):
     prompt_estimate: int
     text_only: bool
 
+    def without_words(self) -> "CallBody":
+        return msgspec.structs.replace(self, fields={}, stream_options={})
+
 
 TextType = Literal["text", "refusal", "input_text", "output_text"]
 

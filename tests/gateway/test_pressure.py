@@ -87,3 +87,31 @@ def test_too_much_of_anything_does_not_grow_the_server(
     before = memory(worker, "VmRSS")
     door.chat(f"oracle/{script}", stream=stream)
     assert peak_growth(door, before) < bound * MIB
+
+
+def test_a_stream_does_not_hold_what_it_was_asked(door: Door) -> None:
+    """A conversation of a MiB is sent on and forgotten; a stream may stay for minutes."""
+    model = f"long-{uuid4().hex}"
+    door.oracle.on(model, lambda call: [stream_head(), chunked(EVENT), 60.0])
+    question = "long " * (MIB // 5)
+    worker = worker_of(door.server)
+
+    def ask() -> socket.socket:
+        caller = door.connect()
+        caller.sendall(
+            request_bytes(
+                door.key.secret, f"oracle/{model}", uuid4().hex, stream=True, more=question
+            )
+        )
+        read = b""
+        while EVENT not in read:
+            read += caller.recv(MIB)
+        return caller
+
+    callers = [ask() for _ in range(4)]
+    before = memory(worker, "VmRSS")
+    callers += [ask() for _ in range(16)]
+    assert memory(worker, "VmRSS") - before < 6 * MIB
+    for caller in callers:
+        leave(caller, rudely=False)
+    door.assert_nothing_left()

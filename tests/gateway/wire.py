@@ -29,9 +29,12 @@ def is_cut_off_cleanly(stream: bytes) -> bool:
     )
 
 
-def request_bytes(key: str, model: str, correlation_id: str, *, stream: bool) -> bytes:
-    """A whole request for a chat completion of `PROMPT`."""
-    body = json.dumps({"model": model, "messages": PROMPT, "stream": stream}).encode()
+def request_bytes(
+    key: str, model: str, correlation_id: str, *, stream: bool, more: str = ""
+) -> bytes:
+    """A whole request for a chat completion of `PROMPT`, and of this besides."""
+    messages = [*PROMPT, {"role": "user", "content": more}] if more else PROMPT
+    body = json.dumps({"model": model, "messages": messages, "stream": stream}).encode()
     return (
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: gatehouse\r\ncontent-type: application/json\r\n"
         b"authorization: Bearer %s\r\nx-request-id: %s\r\ncontent-length: %d\r\n\r\n%s"
