@@ -22,6 +22,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 """Host and port to judged addresses. Raises OutboundError: NameNotFound, or another for what the filter refuses."""
 
 _MAX_SESSIONS: Final = 64
+#: That one session is offered for; each connection that resumes it gets another, which is taken then.
+_SESSION_SECONDS: Final = 60.0
 _KEEPALIVE_SECONDS: Final = 60
 _OUT_OF_SOCKETS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL))
 
@@ -56,15 +58,14 @@ class UpstreamTls(ssl.SSLContext):
     A session is remembered only from a handshake that passed all checks, and offered only to the same name.
     """
 
-    _last: dict[str, ssl.SSLObject]
+    _last: dict[str, "_Remembered"]
 
     def remember(self, name: str, tls: ssl.SSLObject) -> None:
-        """Offer this connection's session to the next one to `name`.
-
-        The object is kept rather than its session, because TLS 1.3 hands out tickets only after the handshake.
-        """
-        self._last.pop(name, None)
-        self._last[name] = tls
+        """Offer this connection's session to the next ones to `name`, unless a good one of late is offered already."""
+        known, now = self._last.pop(name, None), monotonic()
+        if known is None or not tls.session_reused or now - known.since > _SESSION_SECONDS:
+            known = _Remembered(tls, now)
+        self._last[name] = known
         if len(self._last) > _MAX_SESSIONS:
             del self._last[next(iter(self._last))]
 
@@ -77,8 +78,27 @@ class UpstreamTls(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
         last = self._last.get(str(server_hostname))
-        known = last.session if last is not None else None
+        known = last.session() if last is not None else None
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session or known)
+
+
+class _Remembered:
+    """A connection's session, from its handshake on. To ask OpenSSL for it costs half of what it saves."""
+
+    def __init__(self, tls: ssl.SSLObject, since: float) -> None:
+        self.since = since
+        self._tls: ssl.SSLObject | None = tls
+        self._session: ssl.SSLSession | None = None
+
+    def session(self) -> ssl.SSLSession | None:
+        tls = self._tls
+        if tls is None:
+            return self._session
+        found = self._session = tls.session
+        # TLS 1.3 hands out tickets only after the handshake: until then it has to be asked again.
+        if found is not None and found.has_ticket:
+            self._tls = None
+        return found
 
 
 def upstream_tls(cafile: str | None = None) -> UpstreamTls:
