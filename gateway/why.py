@@ -48,13 +48,24 @@ _SENTENCES: Final = {
     "limits": "Every level has enough left.",
     "journal": "The call could be recorded.",
 }
+_REFUSALS: Final = {
+    "key": "The key is not known, or it or its tenant has ended.",
+    "request": "The body is not JSON of the right shape.",
+    "scope": "The key does not have the scope inference.",
+    "addresses": "The caller's address may not use the key.",
+    "models": "The key or its tenant may not use the model, or not for this.",
+    "route": "The model does not exist for this tenant, or nobody serves it.",
+    "idempotency": "The Idempotency-Key is another call's.",
+    "limits": "A level does not have enough left, or the model has no price.",
+    "journal": "The call could not be recorded.",
+}
 #: The letters of `Why.checked` that say that there was a list.
 _LISTS: Final = {"addresses": {"a"}, "models": {"m", "c"}}
 _NO_LIST: Final = {"addresses": "No list: any address.", "models": "No list: any model."}
 
 
 class Check(NamedTuple):
-    """One question. `sentence` says what a yes to it means."""
+    """One question. `sentence` says what the answer means; of a question that was not asked, what a yes would have."""
 
     name: str
     outcome: Outcome
@@ -62,8 +73,8 @@ class Check(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """One limit that counted, and what was left of it before the call and after its take; of a budget, what its worker had in
-    hand. `limit` 0: unknown. `unit` is `usd` for amounts in nano-USD.
+    """One limit that counted, and what was left of it before the call and after its take, as far as its worker had heard of
+    others. `limit` 0: unknown. `unit` is `usd` for amounts in nano-USD.
     """
 
     level: str
@@ -90,7 +101,6 @@ def checks_of_row(row: RequestLog, why: Why | None) -> list[Check]:
 
 def checks_of(why: Why | None, error_code: str) -> list[Check]:
     """The questions that a call was asked which was refused with this code, or empty: which was not."""
-    letters = why.checked if why is not None else ""
     refused = _refused_by(error_code, why)
     found = []
     outcome: Outcome = "passed"
@@ -99,7 +109,7 @@ def checks_of(why: Why | None, error_code: str) -> list[Check]:
             outcome = "refused"
         elif outcome == "refused":
             outcome = "not asked"
-        found.append(Check(name, outcome, _sentence(name, letters if why is not None else None)))
+        found.append(Check(name, outcome, _sentence(name, outcome, why)))
     return found
 
 
@@ -125,7 +135,9 @@ def _refused_by(error_code: str, why: Why | None) -> str | None:
     return _QUESTIONS.get(error_code)
 
 
-def _sentence(name: str, letters: str | None) -> str:
-    if letters is not None and name in _NO_LIST and not _LISTS[name] & set(letters):
+def _sentence(name: str, outcome: Outcome, why: Why | None) -> str:
+    if outcome == "refused":
+        return _REFUSALS[name]
+    if why is not None and name in _NO_LIST and not _LISTS[name] & set(why.checked):
         return _NO_LIST[name]
     return _SENTENCES[name]

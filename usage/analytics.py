@@ -22,6 +22,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Value, When
 
+from tenants.moments import one_moment
 from usage import quarters
 from usage.models import NOBODY
 from usage.quarter_models import QuarterSum
@@ -78,6 +79,7 @@ def span_of(window: str, now: datetime) -> Span:
     return Span(since, until, tuple(since + bucket * number for number in range(seconds // size)))
 
 
+@one_moment()
 def totals(asked: Asked, span: Span | None = None) -> Sums:
     """Of a window; null: of all there is. Three queries at most."""
     parts = _parts(asked, span)
@@ -87,6 +89,7 @@ def totals(asked: Asked, span: Span | None = None) -> Sums:
     return found
 
 
+@one_moment()
 def summary(asked: Asked, span: Span) -> Figures:
     """Four queries at most."""
     found = _tallies(
@@ -95,6 +98,7 @@ def summary(asked: Asked, span: Span) -> Figures:
     return found[0].figures()
 
 
+@one_moment()
 def series(asked: Asked, span: Span) -> list[Figures]:
     """Of each bucket of `span`, empty ones too. Four queries at most."""
     marks = list(span.buckets)
@@ -106,6 +110,7 @@ def series(asked: Asked, span: Span) -> list[Figures]:
     return [found[bucket].figures() for bucket in range(len(marks))]
 
 
+@one_moment()
 def by_model(asked: Asked, span: Span) -> list[tuple[str, Figures]]:
     """Of the models with the most calls, at most `MOST_MODELS`. A name is what the caller asked for. Five queries at most."""
     parts = _parts(asked, span, is_whole=False)

@@ -48,11 +48,13 @@ class Grant(NamedTuple):
     `slice_id` names the row in which the worker's slice of this balance stands; a row that ended and began anew has another.
     `lent`: everything ever lent in that row less everything given back, this grant included. What calls cost does not change it.
     So a worker that never heard of a grant (the commit went through, the answer was lost) finds out by the difference.
-    Both 0: that limit does not exist any more, and nothing needs to be lent.
+    Both 0: that limit does not exist any more, and nothing needs to be lent. `left` = limit − spent − held by anybody, this grant
+    included.
     """
 
     slice_id: int
     lent: int
+    left: int = 0
 
 
 class Lent(NamedTuple):

@@ -110,7 +110,7 @@ class _Desk:
         line.lend(generous(part.need, part.like, limit - line.used) if part.need else 0)
         line.balance.ceiling = max(limit, line.used)
         line.extend(self._until)
-        return Grant(its_slice.id, its_slice.lent)
+        return Grant(its_slice.id, its_slice.lent, max(0, limit - line.used))
 
     def _close_slice(self, line: Line | None) -> None:
         """Of a limit that is no more. The worker forgets it, so a limit that comes back begins with a row of its own."""

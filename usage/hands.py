@@ -238,6 +238,7 @@ class Purse:
 
     __slots__ = (
         "asking",
+        "beside",
         "bound",
         "free",
         "is_gone",
@@ -269,6 +270,8 @@ class Purse:
         self.most = 0
         self.free: Amount = 0
         self.bound = 0
+        #: What was left of the balance beside all slices when that was heard last.
+        self.beside = 0
         #: Calls that wait for more of it. What they will be granted must find it here.
         self.asking = 0
         self.slice_id = 0
@@ -447,6 +450,6 @@ class Lease:
             left = int(hand.tokens_base + hand.tokens)
             found.append((hand.level.kind, "tokens", hand.per_minute, left + taken.tokens, left))
         for purse, amount in self._purses:
-            free = 0 if purse.free == ENOUGH else int(purse.free)
-            found.append((purse.kind, purse.name, purse.most, free + amount, free))
+            left = 0 if purse.free == ENOUGH else purse.beside + int(purse.free)
+            found.append((purse.kind, purse.name, purse.most, left + amount, left))
         return found

@@ -292,6 +292,7 @@ class BudgetDesk:
                 # What was put aside for the tables since the trip began is not out of their figure yet.
                 pending = self._returns.get(grant.slice_id, 0)
                 purse.learn(grant.slice_id, grant.lent - pending, until)
+                purse.beside = grant.left + pending
         if news.slices is not None:
             self._is_unsure = False
             known = {purse.slice_id for purse in self._purses.values()}
@@ -373,6 +374,7 @@ class BudgetDesk:
     def _return(self, purse: Purse, keep: Amount) -> None:
         amount = purse.give_back(keep)
         if amount:
+            purse.beside += amount
             self._returns[purse.slice_id] = self._returns.get(purse.slice_id, 0) + amount
 
     def close(self) -> None:

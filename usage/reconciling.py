@@ -1,16 +1,15 @@
 """Whether the books agree: money lines, monthly sums, the log, and the balances of budgets. Reads only, from one moment."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from django.db import connection, transaction
 from django.db.models import Count, F, Min, Q, Sum
 from django.db.models.functions import Coalesce
 
 from tenants.limits import Unit
+from tenants.moments import one_moment
 from usage import windows
 from usage.budget_books import MOST
 from usage.budget_starts import LEVEL_COLUMNS
@@ -58,26 +57,6 @@ def reconcile(months: Sequence[str]) -> Verdict:
             _logs(verdict, month)
         _balances(verdict)
     return verdict
-
-
-@contextlib.contextmanager
-def one_moment() -> Iterator[None]:
-    """What is read in here was all true at one time, and nobody waits for us."""
-    if connection.in_atomic_block:
-        yield
-    elif connection.vendor == "postgresql":
-        with transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            yield
-    else:
-        # Django's own transactions take the write lock of SQLite at once.
-        with connection.cursor() as cursor:
-            cursor.execute("BEGIN")
-            try:
-                yield
-            finally:
-                cursor.execute("ROLLBACK")
 
 
 def _rollups(verdict: Verdict, month: str) -> None:

@@ -12,7 +12,7 @@ from gateway.backup.lines import End, Writer
 from gateway.backup.tables import BY_LABEL, TABLES, Part, Row, Table
 from tenants import keyring
 from tenants.models import RootSecret
-from usage.reconciling import one_moment
+from tenants.moments import one_moment
 
 _PAGE: Final = 2_000
 _HOUSE: Final = frozenset(part for part in Part if part is not Part.LOGS)

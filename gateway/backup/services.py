@@ -23,8 +23,8 @@ from tenants.actor import Actor
 from tenants.audit import Entry, Target
 from tenants.changes import Change, change, note
 from tenants.errors import Conflict, Invalid, ServiceError
+from tenants.moments import one_moment
 from tenants.services import find_tenant
-from usage.reconciling import one_moment
 
 KIND: Final = "backup"
 REFUSE: Final = "refuse"

@@ -239,7 +239,7 @@ class Dispatch:
     def _hear(self, status: int, headers: Headers) -> bool:
         """How an upstream begins its answer. False: the next one is tried."""
         now = self._watch.hears()
-        if status != 200 and self._is_passed_over(status, now):
+        if status != 200 and self._is_passed_over(status, headers, now):
             return False
         self._status = status
         self._told = answers.told(headers)
@@ -255,7 +255,7 @@ class Dispatch:
         order = self._order = self._order.without_words()
         self._limiting.call = order.call
 
-    def _is_passed_over(self, status: int, now: float) -> bool:
+    def _is_passed_over(self, status: int, headers: Headers, now: float) -> bool:
         if status in errors.REFUSED_US and self._serving is not None:
             self._house.cooling.refused(self._serving.upstream, now)
         if status not in _TRY_NEXT and status not in errors.REFUSED_US:
@@ -264,7 +264,7 @@ class Dispatch:
             return False
         self._actions.abort_upstream()
         self._end_attempt("upstream_status", status)
-        self._try_next(errors.of_upstream_status(status))
+        self._try_next(errors.of_passed_over(status, answers.told(headers).retry_after))
         return True
 
     def upstream_bytes(self, data: bytes) -> None:

@@ -248,7 +248,7 @@ def limit_headers(
 
 
 def duration_text(seconds: float) -> bytes:
-    """OpenAI's way of writing a duration: `6m0s`, `1.5s`, `20ms`."""
+    """OpenAI's way of writing a duration, which is Go's: `24h0m0s`, `6m0s`, `1.5s`, `20ms`."""
     millis = round(seconds * 1000)
     if millis < 1000:
         return b"%dms" % max(0, millis)
@@ -257,6 +257,9 @@ def duration_text(seconds: float) -> bytes:
     tail = b"%d.%03d" % (whole, rest) if rest else b"%d" % whole
     if rest:
         tail = tail.rstrip(b"0")
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return b"%dh%dm%bs" % (hours, minutes, tail)
     return b"%dm%bs" % (minutes, tail) if minutes else tail + b"s"
 
 
@@ -292,6 +295,21 @@ def of_upstream_status(status: int) -> Problem:
             headers=seen,
         )
     return Problem(502, "upstream_error", UPSTREAM_ERROR.message, headers=seen)
+
+
+def of_passed_over(status: int, retry_after: bytes) -> Problem:
+    """A target's no, where the next target turned out to be none: its limits let nothing through. Nobody read what the first
+    one said, but its status passes like that of an only target.
+    """
+    if not passes(status):
+        return of_upstream_status(status)
+    headers: Headers = [(b"x-gatehouse-upstream-status", str(status).encode())]
+    if retry_after:
+        headers.append((b"retry-after", retry_after))
+    sentence = (
+        f"The provider answered {status}, and no other that serves the model allows a call now."
+    )
+    return Problem(status, "upstream_error", sentence, headers=headers)
 
 
 _BORDER: Final[dict[type[Exception], Callable[..., Problem]]] = {

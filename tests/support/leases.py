@@ -136,7 +136,7 @@ class HeldBank:
         amount = generous(part.need, part.like, self.left(key)) if part.need else 0
         mine.amount += amount
         mine.lent += amount
-        return Grant(mine.id, mine.lent)
+        return Grant(mine.id, mine.lent, self.left(key))
 
     def give_back(self, boot: str, amounts: Mapping[int, int]) -> None:
         self._arrive()

@@ -26,7 +26,7 @@ from tests.usage import samples
 from tests.usage.samples import MONTH, T0, attempt, call_id, intent, settlement
 from usage import balance_services, budgets, day_closing, ledger, windows
 from usage import flusher as flusher_module
-from usage.budget_terms import SLICE_SECONDS, BudgetAsk, Granted, Part, Reply, Short
+from usage.budget_terms import SLICE_SECONDS, BudgetAsk, Grant, Granted, Part, Reply, Short
 from usage.calls import Call
 from usage.corrections import Correction, correct
 from usage.flusher import Flusher
@@ -100,7 +100,7 @@ def test_what_goes_back_with_an_ask_is_there_for_it(budgeted: APIKey) -> None:
     wanted = BudgetAsk((part(budgeted, 1_000),))
     (reply,) = budgets.lease(BOOT, [wanted], NOW, {mine.id: 900})
     assert isinstance(reply, Granted)
-    assert reply.grants[0] == (mine.id, 1_000)
+    assert reply.grants[0] == (mine.id, 1_000, 0)
     assert balance() == (0, 1_000, 1_000)
     (reply,) = budgets.lease(BOOT, [wanted], NOW, {mine.id: 1})
     assert isinstance(reply, Short)
@@ -152,7 +152,7 @@ def test_a_limit_that_was_lowered_or_taken_away_counts_at_once(budgeted: APIKey)
     assert ask(budgeted, 1) == Short(0, "held", 500, 0, -300, windows.ends_at(WINDOW))
     assert balance() == (0, 800, 1_000)
     APIKey.objects.update(cost_budget_nano=None)
-    assert ask(budgeted, 5_000) == Granted(((0, 0),))  # type: ignore[arg-type]
+    assert ask(budgeted, 5_000) == Granted((Grant(0, 0),))
     assert not HoldSlice.objects.exists(), "nobody knows of it any more"
     assert balance() == (0, 0, 1_000)
     APIKey.objects.all().delete()

@@ -286,6 +286,25 @@ def test_as_many_calls_pass_as_the_budget_pays_for(workers: int) -> None:
     assert passed == (1_000 - 70) // 30 + 1
 
 
+def test_what_is_told_of_a_budget_is_all_that_is_left_of_it_and_not_the_slice() -> None:
+    key, bank = budgeted(100_000)
+    of = (key.id, "nano_usd", MONTH)
+    rig, spent = Rig(bank=bank), 0
+    for number in range(60):
+        lease = rig.lease(key, bound=1000)
+        assert lease.told == [
+            ("key", f"nano_usd {MONTH}", 100_000, 100_000 - spent, 99_000 - spent)
+        ]
+        lease.settle(0, 300)
+        lease.release()
+        bank.flush(of, 300, "worker-0")
+        spent += 300
+        if number % 7 == 0:
+            rig.after(0.75)  # what was free goes back
+        elif number % 5 == 0:
+            rig.after(4)  # the slice is renewed
+
+
 def test_free_money_goes_back_within_a_second() -> None:
     key, bank = budgeted(10**9)
     rig = Rig(bank=bank)

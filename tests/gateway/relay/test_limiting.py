@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from gateway.relay import errors
 from providers.routing import Route, Serving
 from providers.types import FailureKind, UpstreamFailure
 from tenants.limits import BudgetLimit, LimitSet, Rate
@@ -215,6 +216,22 @@ def test_going_on_to_another_provider_takes_from_its_limits_too() -> None:
     assert edge.leases.taken == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "seen", "code"),
+    [(429, 429, "upstream_error"), (503, 503, "upstream_error"), (401, 502, "upstream_refused_us")],
+)
+def test_a_targets_no_is_the_answer_where_the_next_ones_provider_allows_nothing(
+    status: int, seen: int, code: str
+) -> None:
+    edge = Edge(found=known(two_targets(LimitSet(), LimitSet(concurrency=1))))
+    broken(Edge(found=edge.found, limits=edge.leases).call(CHAT))
+    answer = Edge(found=edge.found, limits=edge.leases).call(CHAT)
+    answer.exchange.upstream_head(status, [(b"retry-after", b"7")])
+    assert (answer.status, answer.error["code"], len(answer.requests)) == (seen, code, 1)
+    assert answer.header("x-gatehouse-upstream-status") == str(status)
+    assert answer.header("retry-after") == ("7" if seen == status else None)
+
+
 def test_a_models_own_limits_stand_in_place_of_its_providers() -> None:
     there = replace(upstream(), limits=LimitSet(rates=(Rate(1, 60),), daily=2))
     serving = (Serving(there, "up"),)
@@ -223,3 +240,22 @@ def test_a_models_own_limits_stand_in_place_of_its_providers() -> None:
     answers = [Edge(found=edge.found, limits=edge.leases).call(CHAT) for _ in range(3)]
     assert [len(each.requests) for each in answers] == [1, 1, 0], "only the requests are its own"
     assert "requests a day of this provider" in answers[-1].error["message"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, b"0ms"),
+        (0.02, b"20ms"),
+        (1.5, b"1.5s"),
+        (60, b"1m0s"),
+        (3_599.25, b"59m59.25s"),
+        (3_600, b"1h0m0s"),
+        (86_400, b"24h0m0s"),
+        (90_061.5, b"25h1m1.5s"),
+    ],
+)
+def test_how_long_until_a_limit_is_whole_again_is_written_as_openai_writes_it(
+    seconds: float, text: bytes
+) -> None:
+    assert errors.duration_text(seconds) == text

@@ -118,6 +118,8 @@ def test_a_dry_run_leaves_the_limits_as_they_were() -> None:
     )
     assert (card["status"], card["error_code"]) == (429, "rate_limit_exceeded")
     assert outcomes(card["checks"]) == "ppppppnrn"
+    (said,) = [it["sentence"] for it in card["checks"] if it["outcome"] == "refused"]
+    assert said == "A level does not have enough left, or the model has no price."
     (limit,) = card["limits"]
     assert (limit["level"], limit["limit"], limit["after"]) == ("key", 1, 0)
 
