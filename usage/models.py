@@ -24,6 +24,8 @@ NOBODY = uuid.UUID(int=0)
 UNKNOWN_DAY = date(1970, 1, 1)
 #: An answer's status from which on a call has failed.
 FAILED: Final = 400
+#: Calls that have: refused or answered with an error, or a stream that broke off after its 200.
+WENT_WRONG: Final = Q(status__gte=FAILED) | Q(error_code__gt="")
 #: Which rows of the log an index by a column holds: those that say something in it. SQLite takes such an index only for a query
 #: that asks for this in these words.
 SAID: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -223,7 +225,7 @@ class RequestLog(OfACall, OfACaller):
                 fields=[
                     *("created_at", "request_id", "status", "tokens_in", "tokens_cached"),
                     *("tokens_out", "cost_nano_usd", "usage_source"),
-                    *("duration_us", "ttfb_us", "overhead_us"),
+                    *("duration_us", "ttfb_us", "overhead_us", "error_code"),
                 ],
                 name="log_figures",
             ),
@@ -238,8 +240,8 @@ class RequestLog(OfACall, OfACaller):
             # What filters may find next to nothing of: with the whole order of a list, so that SQLite, which knows nothing of how
             # many rows a value has, prefers it to `log_figures`. Each costs every call that it holds.
             models.Index(
-                fields=["created_at", "request_id", "status"],
-                condition=Q(**SAID["status"]),
+                fields=["created_at", "request_id", "status", "error_code"],
+                condition=WENT_WRONG,
                 name="log_failed",
             ),
             models.Index(fields=["model", "created_at"], name="log_by_model"),
@@ -253,6 +255,11 @@ class RequestLog(OfACall, OfACaller):
 
     def __str__(self) -> str:
         return self.correlation_id
+
+    @property
+    def has_failed(self) -> bool:
+        """As `WENT_WRONG`."""
+        return self.status >= FAILED or bool(self.error_code)
 
 
 class RequestContent(OfACall):

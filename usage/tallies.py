@@ -9,7 +9,7 @@ from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Val
 from django.db.models.functions import Least
 
 from usage.histograms import DECADE, DECADES, Histogram, Times
-from usage.models import FAILED, RequestLog
+from usage.models import WENT_WRONG, RequestLog
 
 Calls = QuerySet[RequestLog]
 
@@ -40,7 +40,7 @@ class Sums(NamedTuple):
 
     @property
     def error_rate(self) -> float:
-        """The share of calls that were answered with an error; 0 of none."""
+        """The share of calls that went wrong; 0 of none."""
         return self.errors / self.requests if self.requests else 0.0
 
     @property
@@ -125,7 +125,7 @@ def _sums() -> dict[str, Any]:
     """Counts come before the sum that takes its column's name."""
     return {
         "requests": Count("*"),
-        "errors": Count("id", filter=Q(status__gte=FAILED)),
+        "errors": Count("id", filter=WENT_WRONG),
         "unpriced": Count("id", filter=Q(cost_nano_usd__isnull=True)),
         "estimated": Count("id", filter=Q(usage_source="estimated")),
         "unpriced_in": Sum("tokens_in", filter=Q(cost_nano_usd__isnull=True)),

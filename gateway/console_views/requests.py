@@ -25,13 +25,13 @@ from tenants.errands import actor_of, role_of
 from tenants.errors import Invalid, NotFound
 from usage import contents, pricing
 from usage.contents import ContentShredded, ContentUnreadable
-from usage.models import FAILED, LedgerEntry, RequestLog
+from usage.models import FAILED, WENT_WRONG, LedgerEntry, RequestLog
 from usage.records import why_of
 from usage.rerating import usage_of
 
 #: What the console adds to the API's filters.
 _OWN: Final = ("only", "request_id")
-_ONLY: Final = {"failed": Q(status__gte=FAILED), "served": Q(status__lt=FAILED)}
+_ONLY: Final = {"failed": WENT_WRONG, "served": Q(status__lt=FAILED, error_code="")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def requests_page(request: HttpRequest) -> HttpResponse:
 def _sums(rows: Sequence[RequestLog]) -> Sums:
     return Sums(
         calls=len(rows),
-        failed=sum(row.status >= FAILED for row in rows),
+        failed=sum(row.has_failed for row in rows),
         tokens_in=sum(row.tokens_in for row in rows),
         tokens_out=sum(row.tokens_out for row in rows),
         cost_nano_usd=sum(row.cost_nano_usd or 0 for row in rows),

@@ -44,7 +44,7 @@ def by_hand(rows: Sequence[RequestLog]) -> Figures:
     return Figures(
         Sums(
             requests=len(rows),
-            errors=sum(row.status >= 400 for row in rows),
+            errors=sum(row.status >= 400 or row.error_code != "" for row in rows),
             tokens_in=sum(row.tokens_in for row in rows),
             tokens_cached=sum(row.tokens_cached for row in rows),
             tokens_out=sum(row.tokens_out for row in rows),
@@ -95,6 +95,8 @@ def _call(dice: random.Random, moment: datetime) -> RequestLog:
         created_at=moment,
         model=dice.choice(["a", "a", "b", "c", ""]),
         status=200 if served else dice.choice([400, 429, 499, 502]),
+        # A stream may break off after its 200.
+        error_code=dice.choice(["", "upstream_error"]),
         tokens_in=dice.randrange(5_000),
         tokens_cached=dice.randrange(100),
         tokens_out=dice.randrange(900),
