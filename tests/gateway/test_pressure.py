@@ -1,5 +1,6 @@
 """Too much of anything, from an upstream, is held back or cut off; the server does not grow with it."""
 
+import resource
 import socket
 import time
 from pathlib import Path
@@ -115,3 +116,10 @@ def test_a_stream_does_not_hold_what_it_was_asked(door: Door) -> None:
     for caller in callers:
         leave(caller, rudely=False)
     door.assert_nothing_left()
+
+
+def test_the_kernels_table_of_open_files_need_not_grow_under_load(door: Door) -> None:
+    """While it does, a process with threads stands still."""
+    status = Path(f"/proc/{worker_of(door.server)}/status").read_text()
+    (room,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("FDSize:")]
+    assert room >= min(16_384, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
