@@ -28,6 +28,8 @@ _RENEW_SECONDS: Final = 3.0
 _ASK_ANYWAY_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 0.5
 _FORGET_SECONDS: Final = 10.0
+#: Of a purse in use goes back what nobody needed only if it is at least this share of what is free: a trip takes the write lock.
+_WORTH_A_TRIP: Final = 4
 #: Calls that find too little this soon after one another are reason to borrow more; at most for so many calls.
 _OFTEN_SECONDS: Final = 0.25
 _MOST_LIKED: Final = 1024
@@ -366,9 +368,12 @@ class BudgetDesk:
                 # There was no such limit then; whoever comes next finds out whether there is one now.
                 purse.free = -purse.bound
             return
-        is_busy = now - purse.used_at < _IDLE_SECONDS
-        keep = purse.free - purse.low // 2 if is_busy else 0
-        self._return(purse, max(0.0, keep))
+        spare: Amount = purse.free
+        if now - purse.used_at < _IDLE_SECONDS:
+            spare = purse.low // 2
+            if spare < purse.free // _WORTH_A_TRIP:
+                spare = 0
+        self._return(purse, max(0.0, purse.free - spare))
         purse.low = purse.free
 
     def _return(self, purse: Purse, keep: Amount) -> None:

@@ -305,6 +305,26 @@ def test_what_is_told_of_a_budget_is_all_that_is_left_of_it_and_not_the_slice() 
             rig.after(4)  # the slice is renewed
 
 
+def test_a_purse_in_use_makes_no_trip_for_next_to_nothing() -> None:
+    """For each one the tables' lock has to be waited for, by calls as well."""
+    key, bank = budgeted(10**9)
+    rig = Rig(bank=bank)
+    trips = []
+    for _ in range(40):
+        for _ in range(50):
+            lease = rig.lease(key, bound=1000)
+            lease.settle(0, 900)
+            lease.release()
+            bank.flush((key.id, "nano_usd", MONTH), 900, "worker-0")
+        trips.append(bank.trips)
+        rig.after(0.25)
+    assert trips[-1] - trips[8] < 80, (
+        "calls that found nothing, and renewals; with returns a hundred"
+    )
+    rig.after(2)
+    assert bank.held((key.id, "nano_usd", MONTH)) == 0
+
+
 def test_free_money_goes_back_within_a_second() -> None:
     key, bank = budgeted(10**9)
     rig = Rig(bank=bank)
