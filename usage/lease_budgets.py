@@ -167,13 +167,17 @@ class BudgetDesk:
         if now < self._away_until:
             return unavailable(call)
         for purse, amount in call.purses:
-            if (
-                purse.refused is not None
-                and purse.refused_until > now
-                and amount >= purse.refused_bound
-                and not purse.has(amount, now)
-            ):
-                return purse.refused
+            refused = purse.refused
+            if refused is None or purse.refused_until <= now or purse.has(amount, now):
+                continue
+            # What only waits for others at one size may be beyond the limit at a larger one, and then it is final.
+            is_known = (
+                amount == purse.refused_bound
+                if refused.reason == "budget_held"
+                else amount >= purse.refused_bound
+            )
+            if is_known:
+                return refused
         return None
 
     # --- trips ---

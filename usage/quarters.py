@@ -24,6 +24,7 @@ from tenants.clock import SYSTEM
 from usage.histograms import pack
 from usage.models import NOBODY, RequestLog
 from usage.quarter_models import Quarter, QuarterSum
+from usage.tables import MAX_SUM
 from usage.tallies import TIMES, Sums, Tallies, Tally, tallies
 
 QUARTER: Final = timedelta(hours=6)
@@ -184,7 +185,10 @@ def _rows(start: datetime, found: Tallies) -> Iterator[QuarterSum]:
             tenant_id=tenant_id,
             is_whole=is_whole,
             model=model,
-            **dict(zip(Sums._fields, tally.sums, strict=True)),
+            **{
+                name: min(number, MAX_SUM)
+                for name, number in zip(Sums._fields, tally.sums, strict=True)
+            },
             **times,
         )
 

@@ -1,11 +1,22 @@
 """Sums and histograms of log rows, counted by the database, by whatever they are grouped by. Two queries."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import add
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Value, When
+from django.db import OperationalError
+from django.db.models import (
+    Case,
+    Count,
+    F,
+    IntegerField,
+    Q,
+    QuerySet,
+    Sum,
+    Value,
+    When,
+)
 from django.db.models.functions import Least
 
 from usage.histograms import DECADE, DECADES, Histogram, Times
@@ -17,6 +28,8 @@ Calls = QuerySet[RequestLog]
 TIMES: Final = ("duration_us", "ttfb_us", "overhead_us")
 #: Rows of a histogram fetched at once.
 _CHUNK: Final = 2_000
+#: Where a number is cut in two, for each part to be added up by itself.
+_PART: Final = 10**9
 
 
 class Sums(NamedTuple):
@@ -86,9 +99,48 @@ class Tallies(dict[Any, Tally]):
         return made
 
 
+def _whole(value: Any, expression: object, connection: object) -> int | None:
+    """A number of any size, from its two parts where it came as text."""
+    if not isinstance(value, str):
+        return None if value is None else int(value)
+    high, low = map(int, value.split())
+    return high * _PART + low
+
+
+class _AnySum(Sum):
+    """A sum of whole numbers, however large. SQLite's own ends in an error beyond 2^63 - 1; in parts it takes twice as long."""
+
+    #: In place of Django's conversion to the type of the column.
+    convert_value = staticmethod(_whole)
+
+    def as_sqlite(
+        self, compiler: Any, connection: Any, **extra: Any
+    ) -> tuple[str, tuple[Any, ...]]:
+        number, params = compiler.compile(self.get_source_expressions()[0])
+        which = ""
+        if self.filter is not None:
+            condition, more = compiler.compile(self.filter)
+            which, params = f" FILTER (WHERE {condition})", (*params, *more)
+        high, low = (f"SUM(({number}) {by} {_PART}){which}" for by in ("/", "%%"))
+        return f"({high} || ' ' || {low})", (*params, *params)
+
+
+T = TypeVar("T")
+
+
+def _summed(found: Callable[[type[Sum]], T]) -> T:
+    """`found` with the database's own sums, or, where one is too large for them, with ours."""
+    try:
+        return found(Sum)
+    except OperationalError as fault:
+        if "integer overflow" not in str(fault):
+            raise
+    return found(_AnySum)
+
+
 def sums_of(calls: Calls) -> Sums:
-    """One query."""
-    row: dict[str, Any] = calls.aggregate(**_sums())
+    """One query; two where a sum is beyond 2^63."""
+    row: dict[str, Any] = _summed(lambda adds: calls.aggregate(**_sums(adds)))
     return Sums(*(int(row[name] or 0) for name in Sums._fields))
 
 
@@ -96,7 +148,7 @@ def tallies(calls: Calls, **groups: Any) -> Tallies:
     """Of each group, by a tuple of its `groups`: name → expression. Two queries; the histograms of all groups are in memory."""
     grouped = calls.order_by().annotate(**groups)
     found = Tallies()
-    rows: Iterable[Any] = grouped.values(*groups).annotate(**_sums())
+    rows: list[Any] = _summed(lambda adds: list(grouped.values(*groups).annotate(**_sums(adds))))
     for row in rows:
         key = tuple(row[name] for name in groups)
         found[key].sums = Sums(*(int(row[name] or 0) for name in Sums._fields))
@@ -121,19 +173,19 @@ def _bins(grouped: Calls, which: int, names: tuple[str, ...]) -> "QuerySet[Any, 
     return found
 
 
-def _sums() -> dict[str, Any]:
+def _sums(adds: type[Sum]) -> dict[str, Any]:
     """Counts come before the sum that takes its column's name."""
     return {
         "requests": Count("*"),
         "errors": Count("id", filter=WENT_WRONG),
         "unpriced": Count("id", filter=Q(cost_nano_usd__isnull=True)),
         "estimated": Count("id", filter=Q(usage_source="estimated")),
-        "unpriced_in": Sum("tokens_in", filter=Q(cost_nano_usd__isnull=True)),
-        "unpriced_out": Sum("tokens_out", filter=Q(cost_nano_usd__isnull=True)),
-        "tokens_in": Sum("tokens_in"),
-        "tokens_cached": Sum("tokens_cached"),
-        "tokens_out": Sum("tokens_out"),
-        "cost_nano_usd": Sum("cost_nano_usd"),
+        "unpriced_in": adds("tokens_in", filter=Q(cost_nano_usd__isnull=True)),
+        "unpriced_out": adds("tokens_out", filter=Q(cost_nano_usd__isnull=True)),
+        "tokens_in": adds("tokens_in"),
+        "tokens_cached": adds("tokens_cached"),
+        "tokens_out": adds("tokens_out"),
+        "cost_nano_usd": adds("cost_nano_usd"),
     }
 
 

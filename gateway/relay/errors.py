@@ -181,7 +181,7 @@ def of_limit(refused: Refused, fitting: int = 0) -> Problem:
         return Problem(
             429,
             "budget_held",
-            f"Calls in flight hold what is left of the budget of this {refused.level}; try again in a moment.",
+            f"Calls that run, or ended just now, hold what is left of the budget of this {refused.level}; try again in a moment.",
             headers=[(b"retry-after", b"1")],
         )
     return _of_budget(refused, fitting)

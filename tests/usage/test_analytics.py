@@ -212,3 +212,22 @@ def test_a_time_is_told_to_three_digits_and_never_too_long() -> None:
         *(0, 999, 1_000, 1_010, 9_990),
         10_000,
     ]
+
+
+def test_sums_beyond_what_a_database_adds_up_are_told_all_the_same(db: None) -> None:
+    """A provider may report a thousand million tokens a call, and is believed."""
+    most = 2**63 - 1
+    figures = {"cost_nano_usd": most, "tokens_in": most - 1, "tokens_out": 5}
+    for number in range(3):
+        log_row(created_at=NOW, model="dear", status=200, **figures).save()
+        log_row(created_at=NOW, model=f"m{number}", cost_nano_usd=None, tokens_in=most).save()
+    log_row(
+        created_at=NOW, model="dear", status=200, cost_nano_usd=-7, tokens_in=1, tokens_out=0
+    ).save()
+    asked, span = Asked(RequestLog.objects.all()), analytics.span_of("1h", NOW)
+    found = analytics.totals(asked, span)
+    assert found.cost_nano_usd == 3 * most - 7
+    assert (found.tokens_in, found.unpriced_in) == (3 * (most - 1) + 3 * most + 1, 3 * most)
+    assert analytics.summary(asked, span).sums == found
+    (name, dear), *_ = analytics.by_model(asked, span)
+    assert (name, dear.sums.cost_nano_usd, dear.sums.tokens_out) == ("dear", 3 * most - 7, 15)

@@ -305,6 +305,17 @@ def test_what_is_told_of_a_budget_is_all_that_is_left_of_it_and_not_the_slice() 
             rig.after(4)  # the slice is renewed
 
 
+def test_what_can_never_fit_is_told_so_right_after_what_only_had_to_wait() -> None:
+    key, bank = budgeted(1_000)
+    rig = Rig(bank=bank)
+    rig.lease(key, bound=800)
+    assert rig.refused(key, bound=500).reason == "budget_held"
+    trips = bank.trips
+    assert rig.refused(key, bound=500).reason == "budget_held"
+    assert bank.trips == trips, "that was known"
+    assert rig.refused(key, bound=5_000).reason == "budget_exhausted"
+
+
 def test_a_purse_in_use_makes_no_trip_for_next_to_nothing() -> None:
     """For each one the tables' lock has to be waited for, by calls as well."""
     key, bank = budgeted(10**9)
