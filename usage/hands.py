@@ -450,6 +450,8 @@ class Lease:
             left = int(hand.tokens_base + hand.tokens)
             found.append((hand.level.kind, "tokens", hand.per_minute, left + taken.tokens, left))
         for purse, amount in self._purses:
-            left = 0 if purse.free == ENOUGH else purse.beside + int(purse.free)
-            found.append((purse.kind, purse.name, purse.most, left + amount, left))
+            # Of what costs nothing, or has no limit any more, nobody was asked what is left.
+            if amount and purse.free < ENOUGH:
+                left = purse.beside + int(purse.free)
+                found.append((purse.kind, purse.name, purse.most, left + amount, left))
         return found

@@ -370,11 +370,8 @@ class Dispatch:
         dialect = order.head.asked.endpoint.dialect
         cleaned = dialect.clean_error(status, body, told.content_type, self._secrets)
         self._settle(status, "upstream_error", body)
-        extra: Headers = [(b"x-gatehouse-upstream-status", str(status).encode())]
-        if told.retry_after:
-            extra.append((b"retry-after", told.retry_after))
         self._told = told.as_json()
-        self._answer_with(cleaned, extra)
+        self._answer_with(cleaned, errors.upstream_said(status, told.retry_after))
 
     def upstream_failed(self, failure: UpstreamFailure) -> None:
         problem = errors.of_failure(failure)

@@ -284,9 +284,17 @@ def passes(status: int) -> bool:
     return status in PASSED or 500 <= status <= 599
 
 
+def upstream_said(status: int, retry_after: bytes = b"") -> Headers:
+    """What a caller is told of an upstream's no besides its body."""
+    said: Headers = [(b"x-gatehouse-upstream-status", str(status).encode())]
+    if retry_after:
+        said.append((b"retry-after", retry_after))
+    return said
+
+
 def of_upstream_status(status: int) -> Problem:
     """502 for an answer that says nothing about the caller's request."""
-    seen: Headers = [(b"x-gatehouse-upstream-status", str(status).encode())]
+    seen = upstream_said(status)
     if status in REFUSED_US or 300 <= status < 400:
         return Problem(
             502,
@@ -303,13 +311,10 @@ def of_passed_over(status: int, retry_after: bytes) -> Problem:
     """
     if not passes(status):
         return of_upstream_status(status)
-    headers: Headers = [(b"x-gatehouse-upstream-status", str(status).encode())]
-    if retry_after:
-        headers.append((b"retry-after", retry_after))
     sentence = (
         f"The provider answered {status}, and no other that serves the model allows a call now."
     )
-    return Problem(status, "upstream_error", sentence, headers=headers)
+    return Problem(status, "upstream_error", sentence, headers=upstream_said(status, retry_after))
 
 
 _BORDER: Final[dict[type[Exception], Callable[..., Problem]]] = {

@@ -290,6 +290,7 @@ def test_what_is_told_of_a_budget_is_all_that_is_left_of_it_and_not_the_slice() 
     key, bank = budgeted(100_000)
     of = (key.id, "nano_usd", MONTH)
     rig, spent = Rig(bank=bank), 0
+    assert rig.lease(key, bound=0).told == [], "what is free takes nothing, and asks nobody"
     for number in range(60):
         lease = rig.lease(key, bound=1000)
         assert lease.told == [
