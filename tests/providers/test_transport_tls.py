@@ -204,6 +204,33 @@ async def test_a_new_connection_resumes_the_last_session(authority: Authority) -
     assert resumed == [False, True, True]
 
 
+async def test_a_session_is_taken_from_openssl_once(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[ssl.SSLSession | None] = []
+    resumed: list[bool] = []
+
+    def session(self: ssl.SSLObject) -> ssl.SSLSession | None:
+        taken.append(self._sslobj.session)  # type: ignore[attr-defined]
+        return taken[-1]
+
+    async def script(peer: Peer) -> None:
+        resumed.append(peer.session_reused)
+        await peer.request()
+        await peer.write(OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+        await peer.until_closed()
+
+    monkeypatch.setattr(ssl.SSLObject, "session", property(session))
+    async with (
+        FaultServer(script, tls=authority.server("upstream.test")) as server,
+        opened(tls=trusting(authority)) as transport,
+    ):
+        for _ in range(5):
+            await answer_to(transport, request_to(server, scheme="https"))
+    assert resumed == [False, True, True, True, True]
+    assert len(taken) == 1
+
+
 async def test_a_closed_tls_connection_is_not_used_again(authority: Authority) -> None:
     async def one_answer(peer: Peer) -> None:
         await peer.request()

@@ -1,12 +1,13 @@
 """Figures over the log are those that one would add up by hand."""
 
 import random
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -231,3 +232,32 @@ def test_sums_beyond_what_a_database_adds_up_are_told_all_the_same(db: None) -> 
     assert analytics.summary(asked, span).sums == found
     (name, dear), *_ = analytics.by_model(asked, span)
     assert (name, dear.sums.cost_nano_usd, dear.sums.tokens_out) == ("dear", 3 * most - 7, 15)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_call_that_comes_between_two_queries_is_in_all_figures_or_in_none() -> None:
+    """Its row is written by somebody else right after the first look at the log."""
+    wrote: list[bool] = []
+
+    def write() -> None:
+        try:
+            log_row(created_at=NOW, status=200, duration_us=1_000).save()
+        finally:
+            connections.close_all()
+
+    def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        answer = execute(sql, params, many, context)
+        if "usage_requestlog" in sql and not wrote:
+            wrote.append(True)
+            other = threading.Thread(target=write)
+            other.start()
+            other.join()
+        return answer
+
+    asked = Asked(RequestLog.objects.all())
+    with connection.execute_wrapper(watch):
+        found = analytics.summary(asked, analytics.span_of("1h", NOW))
+    assert wrote
+    assert (found.sums.requests, found.latency.p50) == (0, None)
+    again = analytics.summary(asked, analytics.span_of("1h", NOW))
+    assert (again.sums.requests, again.latency.p50) == (1, 1_000)
