@@ -4,6 +4,8 @@ A claim is a row that only one call can insert. What becomes of it is told by th
 so whoever brings the journal into the tables (its own worker, or another after a kill) also closes the claim: with the sealed
 answer; or without one, when the provider may have been at work and nobody can say it again; or by deleting it, when nothing came
 of it. A claim whose call never got into the journal is deleted when that journal is known whole.
+
+What is no call, but a change of configuration, is no journal's: its claim, the change and the answer are one transaction.
 """
 
 from collections.abc import Iterable
@@ -47,7 +49,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A call that asks to be made once. `body` is everything that must be the same: path and body."""
+    """A request that asks to be made once. `body` is everything that must be the same: path and body.
+
+    `key_id`: whose name it is, an API key's or whoever else asks. `tenant_id`: zero for what belongs to none.
+    """
 
     tenant_id: UUID
     key_id: UUID
@@ -81,7 +86,7 @@ def claim(wish: Wish, boot: UUID) -> Outcome:
 
     Raises Django's database errors and `SealingError`.
     """
-    version, key = keyring.tenant_key(wish.tenant_id, _PURPOSE)
+    version, key = keyring.tenant_key(_owner(wish.tenant_id), _PURPOSE)
     name = sealing.mac(key, b"name", wish.name.encode())
     body = sealing.mac(key, b"body", *wish.body)
     now = SYSTEM.now()
@@ -129,11 +134,16 @@ def _answer_of(row: IdempotentCall) -> Answer | Verdict:
         return Verdict.NOT_REPLAYABLE
     try:
         opened = keyring.unseal_for(
-            row.tenant_id, _PURPOSE, _place(row.tenant_id, row.id), bytes(row.sealed)
+            _owner(row.tenant_id), _PURPOSE, _place(row.tenant_id, row.id), bytes(row.sealed)
         )
     except SealingError:
         return Verdict.NOT_REPLAYABLE
     return msgspec.msgpack.decode(opened.reveal(), type=Answer)
+
+
+def _owner(tenant_id: UUID) -> UUID | None:
+    """Whose root the keys are derived from."""
+    return None if tenant_id == keyring.NO_TENANT else tenant_id
 
 
 def _place(tenant_id: UUID, row_id: UUID) -> Place:
@@ -165,10 +175,24 @@ class Keepsake:
         """What the settlement carries; None for an answer too large to be kept."""
         if self._is_too_large:
             return None
-        fresh = self._fresh
-        answer = msgspec.msgpack.encode(Answer(status, content_type, bytes(self._answer)))
-        version, key = fresh.key
-        return sealing.seal(key, version, _place(fresh.tenant_id, fresh.id), answer)
+        return _sealed(self._fresh, Answer(status, content_type, bytes(self._answer)))
+
+
+def _sealed(fresh: Fresh, answer: Answer) -> bytes:
+    version, key = fresh.key
+    place = _place(fresh.tenant_id, fresh.id)
+    return sealing.seal(key, version, place, msgspec.msgpack.encode(answer))
+
+
+# --- in the caller's transaction ----------------------------------------------------------------------------------------
+
+
+def keep(fresh: Fresh, answer: Answer) -> None:
+    """Closes the claim in the transaction that made it. An answer that is too large to be kept cannot be given again."""
+    IdempotentCall.objects.filter(id=fresh.id).update(
+        state=IdempotentCall.State.CLOSED,
+        sealed=_sealed(fresh, answer) if len(answer.body) <= MAX_ANSWER else None,
+    )
 
 
 # --- from the journal ---------------------------------------------------------------------------------------------------

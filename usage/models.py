@@ -452,7 +452,8 @@ class Opening(models.Model):
 class IdempotentCall(models.Model):
     """An Idempotency-Key that a key used, as a MAC, and what became of the call. `boot` names the journal that will tell.
 
-    `sealed`: the answer. Closed without one: it cannot be given again.
+    `sealed`: the answer. Closed without one: it cannot be given again. Of a change over the admin API, `key_id` stands for who
+    made it, and `tenant_id` is zero.
     """
 
     class State(models.TextChoices):

@@ -117,6 +117,7 @@ class _IntoAFile(BaseParser):
 
 
 class ImportView(AdminView):
+    is_made_once = False
     max_body = settings.MAX_IMPORT
     parser_classes = (_IntoAFile,)
     content_negotiation_class = _OnlyBackups

@@ -40,6 +40,7 @@ def _number(fields: dict[str, Any], name: str) -> int | None:
 
 
 class PlanView(AdminView):
+    is_made_once = False
     max_body: ClassVar[int] = MAX_BYTES
 
     @documented.operation(

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
+from uuid import UUID, uuid5
 
 from django.db import DatabaseError
 from django.utils.cache import patch_vary_headers
@@ -12,21 +13,24 @@ from rest_framework.response import Response
 
 from gateway import context
 from gateway.api.errors import ScopeMissing, SessionRequired
-from gateway.api.measured import MeasuredView
+from gateway.api.once import Asker, ChangingView
 from gateway.api.permissions import Access, method_of
 from gateway.api.principals import Principal
 from gateway.api.reach import Reach
 from tenants.actor import Actor
 from tenants.audit import Entry, Target
 from tenants.changes import note
+from tenants.keyring import NO_TENANT
 from tenants.models import AuditEvent, Session
 
 logger = logging.getLogger(__name__)
 
 NEVER_CACHED = "private, no-store"
+#: In which whoever asks has an id, whatever they are.
+_ASKERS: Final = UUID("5f0c2a52-6f0e-4d6c-9d9b-3d1f6f3f7a10")
 
 
-class AdminView(MeasuredView):
+class AdminView(ChangingView):
     """The base of all. `access` comes from `urls.py`; a view that was given none is closed."""
 
     access: Mapping[str, Access] = {}
@@ -41,6 +45,12 @@ class AdminView(MeasuredView):
         if found is None:
             raise PermissionDenied
         return found
+
+    def asker_of(self, request: Request) -> Asker | None:
+        who = request.user
+        if not isinstance(who, Principal):
+            return None
+        return Asker(NO_TENANT, uuid5(_ASKERS, f"{who.type} {who.id}"))
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any

@@ -15,6 +15,7 @@ from django.http import Http404, UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from gateway.relay.errors import Refusal
 from tenants import errors
 from tenants.sealing import SealingError
 from tenants.sign_in import BadCredentials
@@ -121,6 +122,13 @@ def _of_drf(failure: exceptions.APIException) -> Answer:
     return Answer(failure.status_code, str(failure.get_codes()), str(failure.detail))
 
 
+def _of_refusal(failure: Refusal) -> Answer:
+    """What a call would be refused for as well."""
+    problem = failure.problem
+    headers = {name.decode(): value.decode() for name, value in problem.headers}
+    return Answer(problem.status, problem.code, problem.message, headers=headers)
+
+
 def _method_not_allowed(failure: exceptions.MethodNotAllowed) -> Answer:
     # The Allow header is on every answer of a view.
     return Answer(405, "method_not_allowed", "This door does not take that method.")
@@ -134,6 +142,7 @@ def _unsupported_media_type(failure: exceptions.UnsupportedMediaType) -> Answer:
 _TABLE: Final[tuple[tuple[type[Exception], Callable[[Any], Answer]], ...]] = (
     (BadCredentials, _refused(401, WWW_Authenticate="Bearer")),
     (TooManyTries, _refused(429, Retry_After=str(HELD_AGAINST.seconds))),
+    (Refusal, _of_refusal),
     (errors.Invalid, _refused(400)),
     (errors.NotFound, _always(NOT_FOUND)),
     (errors.Conflict, _refused(409)),

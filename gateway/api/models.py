@@ -105,6 +105,8 @@ class ModelView(AdminView):
 
 
 class SimulateView(AdminView):
+    is_made_once = False
+
     @documented.operation(
         "simulateCall",
         "Ask what would become of a call",

@@ -128,6 +128,8 @@ class RotateCredentialView(AdminView):
 
 
 class TestProviderView(AdminView):
+    is_made_once = False
+
     @documented.operation(
         "testProvider",
         "Test a provider",
@@ -143,6 +145,8 @@ class TestProviderView(AdminView):
 
 
 class ImportModelsView(AdminView):
+    is_made_once = False
+
     @documented.operation(
         "importModels",
         "Import a provider's models",

@@ -15,6 +15,7 @@ from gateway.api.documented import CREDENTIALS
 from gateway.api.permissions import Access
 from gateway.api.shapes.base import ERROR, SHAPES, UNREAD
 from gateway.openapi import generator
+from gateway.openapi.operations import ONCE, ONCE_REFUSED
 from gateway.openapi.schemas import Schema
 from tenants import roles
 
@@ -44,16 +45,24 @@ REFUSALS: Final = {
     "413": "`body_too_large`.",
     "414": "`invalid_request`: the address is longer than 8 KiB. Nothing has looked at what it is for.",
     "415": "`unsupported_media_type`: the body must be `application/json`.",
+    **{str(status): text for status, text in ONCE_REFUSED.items()},
     "431": "`invalid_request`: too many headers, or too long. Nothing has looked at what they are for.",
     "503": "`unavailable`, `overloaded`: come back after `Retry-After`.",
 }
 _OF_A_BODY: Final = ("408", "413", "415")
+_OF_ONCE: Final = tuple(map(str, ONCE_REFUSED))
 #: Of what is no request yet, in the words of the data plane, for nobody has asked whose door it is.
 _UNREAD: Final = ("414", "431")
 _HEADERS: Final = {
     "x-request-id": "Names this answer.",
     "WWW-Authenticate": "The scheme to use.",
     "Retry-After": "Seconds.",
+}
+_ONCE: Final = {
+    "in": "header",
+    "name": ONCE.name,
+    "schema": ONCE.type,
+    "description": ONCE.description,
 }
 #: Those of refusals, beside `x-request-id`, which every answer has.
 _HEADERS_OF: Final = {"401": ["WWW-Authenticate"], "429": ["Retry-After"], "503": ["Retry-After"]}
@@ -110,6 +119,9 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
             parameter["allowEmptyValue"] = True
     if "requestBody" in operation:
         operation["requestBody"]["required"] = _asks_for_something(operation["requestBody"])
+    is_once = route.method == "POST" and route.view.is_made_once and not access.public
+    if is_once:
+        operation.setdefault("parameters", []).append(_ONCE)
     usual = {
         "400": True,
         "401": not access.public,
@@ -118,10 +130,13 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
         **dict.fromkeys(_UNREAD, True),
         "503": True,
         **dict.fromkeys(_OF_A_BODY, "requestBody" in operation),
+        **dict.fromkeys(_OF_ONCE, is_once),
     }
     own = operation["responses"]
     for status, response in own.items():
         response["headers"] = _headers(status)
+        if is_once and status in _OF_ONCE:
+            response["description"] += f" {REFUSALS[status]}"
     refused = {
         status: {"$ref": f"#/components/responses/{status}"}
         for status, is_so in usual.items()

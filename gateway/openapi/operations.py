@@ -5,7 +5,21 @@ from typing import Any, Final
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter
 
 from gateway.openapi.schemas import FLAG, Schema, told
+from usage.idempotency import MAX_NAME
 
+#: With which a request is made once.
+ONCE: Final = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+    OpenApiParameter.HEADER,
+    description="The same request under the same name gets the first answer for 24 hours, with"
+    " `x-gatehouse-idempotent-replay: true`, and is not made again. What was refused may be.",
+)
+#: What it may be refused for because of that.
+ONCE_REFUSED: Final = {
+    409: "`conflict`: a request under this Idempotency-Key is still running. `not_replayable`: its answer was not kept.",
+    422: "`idempotency_mismatch`: this Idempotency-Key was used for another request.",
+}
 #: Of a parameter that must be there.
 _NEEDED: Final = "x-needed"
 

@@ -1,6 +1,7 @@
-"""Calls with an `Idempotency-Key`: what is asked, what is refused, and how an answer is given again."""
+"""Requests with an `Idempotency-Key`: what is asked, what is refused, and how a call's answer is given again."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.relay import answers
@@ -22,7 +23,7 @@ _PROBLEMS: Final = {
     Verdict.IN_FLIGHT: Problem(
         409,
         "conflict",
-        "A call with this Idempotency-Key is still running; ask again for its answer.",
+        "A request with this Idempotency-Key is still running; ask again for its answer.",
         headers=[(b"retry-after", b"5")],
     ),
     Verdict.MISMATCH: Problem(
@@ -33,7 +34,7 @@ _PROBLEMS: Final = {
     Verdict.NOT_REPLAYABLE: Problem(
         409,
         "not_replayable",
-        "The call with this Idempotency-Key was made, and its answer was too large, incomplete or lost; it is not made again.",
+        "The request with this Idempotency-Key was made, and its answer was too large, incomplete or lost; it is not made again.",
         headers=[(b"x-should-retry", b"false")],
     ),
 }
@@ -44,18 +45,22 @@ def wish_of(head: Head, known: Known, body: bytes) -> Wish | None:
     names = head.asked.once
     if not names:
         return None
-    name = names[0]
-    if len(names) > 1 or len(name) > MAX_NAME or _NAME.fullmatch(name) is None:
-        raise Refusal(_BAD_NAME)
     endpoint = head.asked.endpoint
     what = f"{endpoint.dialect.NAME} {endpoint.operation} {head.asked.item}"
     return Wish(
         tenant_id=known.identity.tenant_id,
         key_id=known.identity.key_id,
-        name=name.decode("ascii"),
+        name=name_in(names),
         body=(what.encode(), body),
         request_id=head.request_id,
     )
+
+
+def name_in(values: Sequence[bytes]) -> str:
+    """What the header says, given all that came of it. Raises `Refusal`."""
+    if len(values) > 1 or len(values[0]) > MAX_NAME or _NAME.fullmatch(values[0]) is None:
+        raise Refusal(_BAD_NAME)
+    return values[0].decode("ascii")
 
 
 def problem_of(outcome: Verdict | Unclaimable) -> Problem:

@@ -12,7 +12,13 @@ from drf_spectacular.utils import (
 )
 
 from gateway.api.requests import MAX_PARAMETER
-from gateway.openapi.operations import example_answer, example_request, parameter
+from gateway.openapi.operations import (
+    ONCE,
+    ONCE_REFUSED,
+    example_answer,
+    example_request,
+    parameter,
+)
 from gateway.openapi.schemas import Schema
 from gateway.openapi.shapes import Shape
 from gateway.views.shapes.base import ERROR, SHAPES
@@ -41,6 +47,7 @@ _OF_A_CALL: Final = {
     403: "`model_not_allowed`, `scope_missing`, `address_not_allowed`: a good key without the right.",
     404: "`model_not_found`: there is none of that name for you.",
     408: "`invalid_request`: the body did not come in time.",
+    **ONCE_REFUSED,
     413: "`body_too_large`.",
     415: "`unsupported_media_type`: the body must be `application/json`, not compressed.",
     429: "`rate_limit_exceeded`: come back after `Retry-After`.",
@@ -105,7 +112,7 @@ def call(name: str, summary: str, request: Shape, answer: Shape) -> Callable[[Vi
         summary=summary,
         tags=[CALLS],
         auth=_auth(),
-        parameters=[_DRY_RUN, *_headers(_SERVED)],
+        parameters=[_DRY_RUN, ONCE, *_headers(_SERVED)],
         request={"application/json": request.ref},
         responses={**responses, **_errors(_OF_A_CALL)},
         examples=_examples(request, answer),
@@ -147,15 +154,18 @@ def change(
     *,
     status: int = 200,
     by_name: bool = True,
+    is_made_once: bool = False,
 ) -> Callable[[View], View]:
     """A change of what the address names, or of what is made there (`by_name` false). No `answer`: an empty one."""
     told = {404: _OF_ONE_STATE[404], **_OF_A_CHANGE} if by_name else _OF_A_CHANGE
+    if is_made_once:
+        told = {**told, **ONCE_REFUSED, 409: f"{told[409]} {ONCE_REFUSED[409]}"}
     return extend_schema(
         operation_id=name,
         summary=summary,
         tags=[tag],
         auth=_auth(),
-        parameters=_headers(_ANSWERS, status),
+        parameters=[*([ONCE] if is_made_once else []), *_headers(_ANSWERS, status)],
         request={"application/json": request.ref} if request else None,
         responses={
             status: OpenApiResponse(answer and answer.ref, "Done."),

@@ -56,6 +56,7 @@ class KeysView(_KeysView):
         shapes.ISSUED,
         status=201,
         by_name=False,
+        is_made_once=True,
     )
     def post(self, request: Request) -> Response:
         """A new key with what was asked for, as far as this key has it itself; what was not asked for is as this key has it,
@@ -102,7 +103,13 @@ class KeyView(_KeysView):
 
 class RotateKeyView(_KeysView):
     @documented.change(
-        "rotateKey", "Rotate a key", documented.KEYS, shapes.ROTATION, shapes.ISSUED, status=201
+        "rotateKey",
+        "Rotate a key",
+        documented.KEYS,
+        shapes.ROTATION,
+        shapes.ISSUED,
+        status=201,
+        is_made_once=True,
     )
     def post(self, request: Request, key_id: UUID) -> Response:
         """A new secret on the same key, this one or one that may do no more. Needs the scope `keys`."""

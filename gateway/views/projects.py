@@ -45,6 +45,7 @@ class ProjectsView(_ProjectsView):
         shapes.PROJECT,
         status=201,
         by_name=False,
+        is_made_once=True,
     )
     def post(self, request: Request) -> Response:
         """A group of keys, with limits that all of them share. Needs the scope `projects`, and a key of no project."""

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from gateway.api import filters, logs, paging
 from gateway.api.bodies.calls import log_body
 from gateway.api.bodies.common import identity, limits, moment, usd
-from gateway.api.measured import MeasuredView
+from gateway.api.once import Asker, ChangingView
 from gateway.api.requests import query_of
 from gateway.openapi.schemas import fitting, told
 from gateway.shapes.pages import PAGES
@@ -35,11 +35,15 @@ _TRACE_ID: Final = told(
 )
 
 
-class StateView(DataPlaneView, MeasuredView):
+class StateView(DataPlaneView, ChangingView):
     """The base of all: an ordinary view, for it reads tables."""
 
     authentication_classes = (TenantKeyAuthentication,)
     permission_classes: tuple[type[BasePermission], ...] = (MayReadUsage,)
+
+    def asker_of(self, request: Request) -> Asker:
+        identity = identity_of(request)
+        return Asker(identity.tenant_id, identity.key_id)
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
