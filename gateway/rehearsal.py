@@ -187,7 +187,6 @@ def _short(budget: Budget, bound: int, window: str) -> Refused:
         1.0 if is_held else None,
         budget.limit,
         budget.remaining,
-        0.0,
         budget.unit,
         window,
         ends_at(window),

@@ -225,10 +225,10 @@ def _answer(states: Mapping[str, State], ask: Ask, now: int, wall: int) -> Answe
     size = ask.calls[granted]
     faults = [_fault(part, state, size, ask.life, now, wall) for part, state in here]
     part = max(range(len(faults)), key=lambda n: (faults[n][1], -n))
-    reason, wait, limit, reset = faults[part]
+    reason, wait, *told = faults[part]
     if reason == NOTHING:  # only rounding stands in the way
         reason, wait = REQUESTS, 1
-    return Answer(granted, got, part, reason, wait, limit, reset)
+    return Answer(granted, got, part, reason, wait, *told)
 
 
 #: Where a rule does not limit.
@@ -347,10 +347,11 @@ def _least_left(rules: Rules, state: State, life: int, now: int, wall: int) -> t
     limit, left, reset = 0, PLENTY, 0
     for window in rules.windows:
         used = state.used(window.period)
-        rest = max(0, window.most - _sum(used.runs))
+        rest, whole = max(0, window.most - _sum(used.runs)), _reset(used.runs, window.period, now)
+        if window.burst and _at_once(used, window, now) < rest:
+            rest, whole = _at_once(used, window, now), math.ceil(_over(used, window, now))
         if rest < left:
-            limit, left = window.most, rest
-            reset = _reset(used.runs, window.period, now)
+            limit, left, reset = window.most, rest, whole
     if rules.daily:
         rest = max(0, rules.daily - _busiest_day(state, wall, life))
         if rest < left:
@@ -358,8 +359,9 @@ def _least_left(rules: Rules, state: State, life: int, now: int, wall: int) -> t
     return limit, left, reset
 
 
-#: Why a level refuses: the reason, µs to wait, the limit, µs to its reset. Reason −1 and no wait: it does not.
-_Fault = tuple[Refusing, int, int, int]
+#: Why a level refuses: the reason, µs to wait, the limit, µs to its reset, a window's period and burst (see `Answer`).
+#: Reason −1 and no wait: it does not.
+_Fault = tuple[Refusing, int, int, int, int, int]
 
 
 def _fault(part: Part, state: State, tokens: int, life: int, now: int, wall: int) -> _Fault:
@@ -372,28 +374,30 @@ def _fault(part: Part, state: State, tokens: int, life: int, now: int, wall: int
         if tokens > rules.tokens:
             wait = MINUTE
         if wait > worst[1]:
-            worst = (TOKENS, wait, rules.tokens, _reset(state.tokens, MINUTE, now))
+            worst = (TOKENS, wait, rules.tokens, _reset(state.tokens, MINUTE, now), MINUTE, 0)
     is_full = rules.slots and rules.slots - _others(state, part) - _mine(state, part) < 1
     if is_full and worst[1] < SECOND:
-        worst = (SLOTS, SECOND, rules.slots, SECOND)
+        worst = (SLOTS, SECOND, rules.slots, SECOND, 0, 0)
     return worst
 
 
 def _request_fault(rules: Rules, state: State, life: int, now: int, wall: int) -> _Fault:
-    worst: _Fault = (NOTHING, 0, 0, 0)
+    worst: _Fault = (NOTHING, 0, 0, 0, 0, 0)
     for window in rules.windows:
         used = state.used(window.period)
         wait = _wait(used.runs, window.period, _sum(used.runs) + 1 - window.most, now)
+        whole, burst = _reset(used.runs, window.period, now), 0
         if window.burst and _at_once(used, window, now) < 1:
-            step = _step(window)
-            empty = _over(used, window, now) + step - window.burst * step
-            wait = max(wait, math.floor(empty) + 1)
+            step, over = _step(window), _over(used, window, now)
+            room_in = math.floor(over + step - window.burst * step) + 1
+            if room_in > wait:
+                wait, whole, burst = room_in, math.ceil(over), window.burst
         if wait > worst[1]:
-            worst = (REQUESTS, wait, window.most, _reset(used.runs, window.period, now))
+            worst = (REQUESTS, wait, window.most, whole, window.period, burst)
     if rules.daily and _busiest_day(state, wall, life) >= rules.daily:
         left = DAY - wall % DAY
         if left > worst[1]:
-            worst = (DAILY, left, rules.daily, left)
+            worst = (DAILY, left, rules.daily, left, DAY, 0)
     return worst
 
 

@@ -3,14 +3,14 @@
 Belongs to the loop's thread. Moments are seconds of the monotonic clock.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from tenants.limits import Unit
 from usage.levels import Level
 from usage.rate_terms import NO_RULES, SECOND, Got, Receipt, rules_of
-from usage.wants import Refused, Told, Want
+from usage.wants import Left, Refused, Told, Want
 from usage.windows import DAY_US
 
 #: Where a level does not limit, there is always enough in hand.
@@ -339,11 +339,35 @@ def bind(purses: list[tuple[Purse, int]], now: float) -> None:
         purse.used_at = now
 
 
+def least_requests(hands: Sequence[Hand], at: float) -> Left | None:
+    """Of the level with the fewest requests left; None where none limits them, or nothing was said of it yet."""
+    tight, least = None, ENOUGH
+    for hand in hands:
+        left = hand.base + hand.requests
+        if left < least:
+            tight, least = hand, left
+    if tight is None:
+        return None
+    limit = tight.info.limit if tight.info else 0
+    return Left(limit, max(0, int(least)), max(0.0, tight.reset_at - at))
+
+
+def least_tokens(hands: Sequence[Hand], at: float) -> Left | None:
+    """The same of tokens a minute."""
+    tight, least = None, ENOUGH
+    for hand in hands:
+        left = hand.tokens_base + hand.tokens
+        if left < least:
+            tight, least = hand, left
+    if tight is None:
+        return None
+    return Left(tight.per_minute, max(0, int(least)), max(0.0, tight.tokens_reset_at - at))
+
+
 class Lease:
     """What a call took. Settled once, released once, in any order; unsettled at its release it has cost nothing.
 
-    `limit`, `remaining` and `reset_seconds` are of the level with the fewest requests left, `token_*` of that with the fewest
-    tokens; None where no level limits them.
+    `requests` and `tokens`: what is left after it; None where no level limits them.
     """
 
     __slots__ = (
@@ -352,12 +376,8 @@ class Lease:
         "_hands",
         "_purses",
         "_tokens",
-        "limit",
-        "remaining",
-        "reset_seconds",
-        "token_limit",
-        "token_remaining",
-        "token_reset_seconds",
+        "requests",
+        "tokens",
     )
 
     def __init__(
@@ -372,29 +392,8 @@ class Lease:
         self._purses = purses
         self._tokens = tokens
         self._correct = correct
-        self.limit: int | None = None
-        self.remaining: int | None = None
-        self.reset_seconds: float | None = None
-        self.token_limit: int | None = None
-        self.token_remaining: int | None = None
-        self.token_reset_seconds: float | None = None
-        tight, least = None, ENOUGH
-        for hand in hands:
-            left = hand.base + hand.requests
-            if left < least:
-                tight, least = hand, left
-        if tight is not None:
-            self.limit = tight.info.limit if tight.info else 0
-            self.remaining = int(least)
-            self.reset_seconds = max(0.0, tight.reset_at - at)
-        tight, least = None, ENOUGH
-        for each in tokens:
-            left = each.hand.tokens_base + each.hand.tokens
-            if left < least:
-                tight, least = each.hand, left
-        if tight is not None:
-            self.token_limit, self.token_remaining = tight.per_minute, max(0, int(least))
-            self.token_reset_seconds = max(0.0, tight.tokens_reset_at - at)
+        self.requests = least_requests(hands, at)
+        self.tokens = least_tokens(hands, at) if tokens else None
 
     def settle(self, tokens: int, nano_usd: int, provider_id: UUID | None = None) -> None:
         """What the call came to: tokens in and out, and money. The rest of what it had bound is free at once.

@@ -342,7 +342,6 @@ class BudgetDesk:
             1.0 if short.reason == "held" else None,
             short.limit,
             max(0, short.left + (int(purse.free) if purse.free < ENOUGH else 0)),
-            0.0,
             purse.unit,
             purse.window,
             short.reset_at,

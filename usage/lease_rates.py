@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
-from usage.hands import ENOUGH, FEW, Hand, Leftover, Spare
+from usage.hands import ENOUGH, FEW, Hand, Leftover, Spare, least_requests, least_tokens
 from usage.keeper import Keeper
 from usage.levels import Level
 from usage.parked import Parked
@@ -359,8 +359,10 @@ class RateDesk:
             _REASONS[answer.reason],
             answer.wait / SECOND,
             answer.limit,
-            0,
-            answer.reset / SECOND,
+            period=answer.period / SECOND,
+            burst=answer.burst,
+            requests=least_requests(hands, now),
+            tokens=least_tokens(hands, now),
         )
         hand.refused = refused
         hand.refused_tokens = calls[0].tokens

@@ -135,7 +135,8 @@ class Got(msgspec.Struct, array_like=True, frozen=True):
     """Of one part: `requests` and `tokens` leased now, all the `slots` that the worker has now.
 
     `end` and `day` say where it was counted. The rest is what a caller is told, after this: of the window or day with the
-    least left `limit` (0: none), `left`, `reset` (µs until it is as if never used), the same of tokens, and free slots.
+    least left `limit` (0: none), `left` (that could come at once), `reset` (µs until it is as if never used), the same of tokens,
+    and free slots.
     """
 
     requests: int
@@ -153,7 +154,8 @@ class Got(msgspec.Struct, array_like=True, frozen=True):
 
 class Answer(msgspec.Struct, array_like=True, frozen=True):
     """The first `calls` of the ask were granted. If not all: which part refused the next, for which reason, and µs until it
-    would not, if nobody else came; `limit` is the one that was reached, `reset` µs until it is as if never used.
+    would not, if nobody else came; `limit` is the one that was reached, `reset` µs until it is as if never used. `period`: of the
+    window that refused; `burst`: how many of it may come at once, where only that stood in the way.
     """
 
     calls: int
@@ -163,6 +165,8 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
     wait: int = 0
     limit: int = 0
     reset: int = 0
+    period: int = 0
+    burst: int = 0
 
 
 class Batch(NamedTuple):

@@ -185,10 +185,11 @@ local function least_left(rules, state, life)
   local limit, left, reset = 0, PLENTY, 0
   for _, window in ipairs(rules[1]) do
     local used = used_of(state, window[1])
-    local rest = math.max(0, window[2] - sum(used[4]))
-    if rest < left then
-      limit, left, reset = window[2], rest, reset_of(used[4], window[1])
+    local rest, whole = math.max(0, window[2] - sum(used[4])), reset_of(used[4], window[1])
+    if window[3] > 0 and at_once(used, window) < rest then
+      rest, whole = at_once(used, window), math.ceil(over(used, window))
     end
+    if rest < left then limit, left, reset = window[2], rest, whole end
   end
   if rules[2] > 0 then
     local rest = math.max(0, rules[2] - busiest_day(state, life))
@@ -230,30 +231,29 @@ end
 
 local function fault(part, state, tokens, life)
   local rules = part[2]
-  local worst = { -1, 0, 0, 0 }
+  local worst = { -1, 0, 0, 0, 0, 0 }
   for _, window in ipairs(rules[1]) do
     local used = used_of(state, window[1])
     local wait = wait_for(used[4], window[1], sum(used[4]) + 1 - window[2])
+    local whole, burst = reset_of(used[4], window[1]), 0
     if window[3] > 0 and at_once(used, window) < 1 then
-      local step = step_of(window)
-      local empty = over(used, window) + step - window[3] * step
-      wait = math.max(wait, math.floor(empty) + 1)
+      local step, over_by = step_of(window), over(used, window)
+      local room_in = math.floor(over_by + step - window[3] * step) + 1
+      if room_in > wait then wait, whole, burst = room_in, math.ceil(over_by), window[3] end
     end
-    if wait > worst[2] then
-      worst = { REQUESTS, wait, window[2], reset_of(used[4], window[1]) }
-    end
+    if wait > worst[2] then worst = { REQUESTS, wait, window[2], whole, window[1], burst } end
   end
   if rules[2] > 0 and busiest_day(state, life) >= rules[2] then
     local left = DAY - now % DAY
-    if left > worst[2] then worst = { DAILY, left, rules[2], left } end
+    if left > worst[2] then worst = { DAILY, left, rules[2], left, DAY, 0 } end
   end
   if rules[3] > 0 and sum(state[3]) + tokens > rules[3] then
     local wait = math.max(1, wait_for(state[3], MINUTE, sum(state[3]) + tokens - rules[3]))
     if tokens > rules[3] then wait = MINUTE end
-    if wait > worst[2] then worst = { TOKENS, wait, rules[3], reset_of(state[3], MINUTE) } end
+    if wait > worst[2] then worst = { TOKENS, wait, rules[3], reset_of(state[3], MINUTE), MINUTE, 0 } end
   end
   if rules[4] > 0 and rules[4] - slots_of(state, part, false) - slots_of(state, part, true) < 1 then
-    if SECOND > worst[2] then worst = { SLOTS, SECOND, rules[4], SECOND } end
+    if SECOND > worst[2] then worst = { SLOTS, SECOND, rules[4], SECOND, 0, 0 } end
   end
   return worst
 end
@@ -294,7 +294,7 @@ local function answer(states, ask)
     if not worst or found[2] > worst[2] then worst, place = found, n end
   end
   if worst[1] == -1 then worst[1], worst[2] = REQUESTS, 1 end
-  return { granted, got, place - 1, worst[1], worst[2], worst[3], worst[4] }
+  return { granted, got, place - 1, unpack(worst) }
 end
 
 local function idle_after(state)

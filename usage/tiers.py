@@ -98,7 +98,8 @@ class _Case:
     like: bool
     parts: list[Got]
     receipts: tuple[Receipt, ...] = ()
-    refusal: tuple[int, Refusing, int, int, int] = (-1, NOTHING, 0, 0, 0)
+    #: Of an `Answer`, from `part` on.
+    refusal: tuple[int, Refusing, int, int, int, int, int] = (-1, NOTHING, 0, 0, 0, 0, 0)
 
     @property
     def asks_for_nothing(self) -> bool:
@@ -125,7 +126,7 @@ class _Case:
     def refuse(self, place: int, reason: Refusing, wait: int, limit: int) -> None:
         self.calls, self.like = 0, False
         if wait > self.refusal[2]:
-            self.refusal = (place, reason, wait, limit, wait)
+            self.refusal = (place, reason, wait, limit, wait, 0, 0)
 
     def outcome(self) -> Outcome:
         parts = self.parts
@@ -441,8 +442,8 @@ class Tiers:
         for place, got in zip(places, answer.parts, strict=True):
             case.parts[place] = _both(case.parts[place], got)
         if cut:
-            refused = places[answer.part]
-            case.refusal = (refused, answer.reason, answer.wait, answer.limit, answer.reset)
+            why = (answer.reason, answer.wait, answer.limit, answer.reset)
+            case.refusal = (places[answer.part], *why, answer.period, answer.burst)
         case.calls = answer.calls
         case.receipts += (Receipt(name, answer.parts[0].end, answer.parts[0].day),)
 

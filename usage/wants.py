@@ -34,10 +34,23 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     bound_nano_usd: int
 
 
+class Left(NamedTuple):
+    """What a caller is told of requests, or of tokens a minute: of the level with the least left. `reset_seconds`: until it is as
+    if never used.
+    """
+
+    limit: int
+    remaining: int
+    reset_seconds: float
+
+
 class Refused(NamedTuple):
     """Nothing was taken. `retry_after`: seconds until that level would let a call through, if nobody else came; None: not in
-    this period. `limit` is the one that was reached, `remaining` what is left of it, of a budget what the call may count on.
-    `reset_seconds`: until it is as if never used. `reset_at`: when a budget's window ends (µs since 1970; None: never).
+    this period. `limit` is the one that was reached: of a rate in `period` seconds, and with a `burst` it is not reached yet, but
+    so many may come of it at once. `requests` and `tokens`: what is left of all the call's levels; None where nothing is limited,
+    or nobody was asked.
+
+    Of a budget, `remaining` is what the call may count on, `reset_at` when its window ends (µs since 1970; None: never).
     """
 
     level: Kind
@@ -45,10 +58,13 @@ class Refused(NamedTuple):
     retry_after: float | None = None
     limit: int = 0
     remaining: int = 0
-    reset_seconds: float = 0.0
     unit: Unit = "tokens"
     window: str = ""
     reset_at: int | None = None
+    period: float = 0.0
+    burst: int = 0
+    requests: Left | None = None
+    tokens: Left | None = None
 
 
 #: One limit that a call took from, for whoever asks why: kind of the level, what it limits, the limit, what was left before the

@@ -46,13 +46,7 @@ def labels(
         headers.append((b"x-gatehouse-attempts", b"%d" % tries))
     if lease is None:
         return headers
-    if lease.limit is not None:
-        left, reset = lease.remaining or 0, lease.reset_seconds or 0.0
-        headers += errors.limit_headers(lease.limit, left, reset)
-    if lease.token_limit is not None:
-        left, reset = lease.token_remaining or 0, lease.token_reset_seconds or 0.0
-        headers += errors.limit_headers(lease.token_limit, left, reset, b"tokens")
-    return headers
+    return headers + errors.limit_headers(lease.requests, lease.tokens)
 
 
 def passed_on(told: Told, overhead: float) -> Headers:

@@ -16,7 +16,7 @@ from providers.request_head import Unwritable
 from providers.types import FailureKind, Headers, UpstreamFailure
 from tenants.clock import from_unix_us
 from usage.journal import JournalUnavailable
-from usage.wants import Refused
+from usage.wants import Left, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +159,10 @@ def of_credential(fault: CredentialError) -> Problem:
 
 
 _REQUESTS: Final = {
-    "requests": "requests",
-    "daily": "requests a day",
-    "tokens": "tokens a minute",
-    "concurrency": "requests at once",
+    "requests": "request",
+    "daily": "request",
+    "tokens": "token",
+    "concurrency": "running request",
 }
 _WINDOWS: Final = {"day": "today", "month": "this month", "total": "in all"}
 
@@ -188,19 +188,35 @@ def of_limit(refused: Refused, fitting: int = 0) -> Problem:
 
 
 def _of_rate(refused: Refused) -> Problem:
-    what = _REQUESTS[refused.reason]
     retry_after = max(1, math.ceil(refused.retry_after or 1))
-    headers: Headers = [(b"retry-after", str(retry_after).encode())]
-    if refused.reason != "concurrency":
-        of = b"tokens" if refused.reason == "tokens" else b"requests"
-        reset = refused.reset_seconds
-        headers += limit_headers(refused.limit, refused.remaining, reset, of)
+    plural = "" if refused.limit == 1 else "s"
+    limit = f"{refused.limit} {_REQUESTS[refused.reason]}{plural}{_in(refused.period)}"
+    if refused.burst:
+        sentence = (
+            f"Of the {limit} of this {refused.level}, at most {refused.burst} may come at once"
+        )
+    else:
+        sentence = f"The limit of {limit} of this {refused.level} is reached"
     return Problem(
         429,
         "rate_limit_exceeded",
-        f"The limit of {refused.limit} {what} of this {refused.level} is reached; try again in {retry_after} s.",
-        headers=headers,
+        f"{sentence}; try again in {retry_after} s.",
+        headers=[
+            (b"retry-after", b"%d" % retry_after),
+            *limit_headers(refused.requests, refused.tokens),
+        ],
     )
+
+
+_PERIODS: Final = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
+
+
+def _in(seconds: float) -> str:
+    """Of a limit, in which time. 0: it is none of any time, or of which is not known."""
+    if not seconds:
+        return ""
+    named = _PERIODS.get(int(seconds))
+    return f" {'an' if named == 'hour' else 'a'} {named}" if named else f" in {seconds:g} s"
 
 
 def _of_budget(refused: Refused, fitting: int) -> Problem:
@@ -230,21 +246,29 @@ def model_not_priced(name: str) -> Problem:
     )
 
 
-_LIMIT_HEADERS: Final = {
-    of: (b"x-ratelimit-limit-" + of, b"x-ratelimit-remaining-" + of, b"x-ratelimit-reset-" + of)
-    for of in (b"requests", b"tokens")
-}
+_OF_REQUESTS: Final = (
+    b"x-ratelimit-limit-requests",
+    b"x-ratelimit-remaining-requests",
+    b"x-ratelimit-reset-requests",
+)
+_OF_TOKENS: Final = (
+    b"x-ratelimit-limit-tokens",
+    b"x-ratelimit-remaining-tokens",
+    b"x-ratelimit-reset-tokens",
+)
 
 
-def limit_headers(
-    limit: int, remaining: int, reset_seconds: float, of: bytes = b"requests"
-) -> Headers:
-    limit_name, remaining_name, reset_name = _LIMIT_HEADERS[of]
-    return [
-        (limit_name, b"%d" % limit),
-        (remaining_name, b"%d" % remaining),
-        (reset_name, duration_text(reset_seconds)),
-    ]
+def limit_headers(requests: Left | None, tokens: Left | None) -> Headers:
+    """As OpenAI's clients read them."""
+    headers: Headers = []
+    for names, left in ((_OF_REQUESTS, requests), (_OF_TOKENS, tokens)):
+        if left is not None:
+            headers += (
+                (names[0], b"%d" % left.limit),
+                (names[1], b"%d" % left.remaining),
+                (names[2], duration_text(left.reset_seconds)),
+            )
+    return headers
 
 
 def duration_text(seconds: float) -> bytes:

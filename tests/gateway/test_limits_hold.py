@@ -106,6 +106,37 @@ def test_what_is_left_is_told_with_every_answer(two: Door) -> None:
     assert answers[0].headers["x-ratelimit-reset-requests"] == "1m0s"
 
 
+def test_what_is_left_is_what_may_come_at_once(two: Door) -> None:
+    key = limited(two, rate_limit_rpm=6, burst=3)
+    answers = [call(two, key) for _ in range(4)]
+    assert [a.status_code for a in answers] == [200, 200, 200, 429]
+    left = [a.headers["x-ratelimit-remaining-requests"] for a in answers]
+    assert left == ["2", "1", "0", "0"]
+    assert {a.headers["x-ratelimit-limit-requests"] for a in answers} == {"6"}
+    sentence = "Of the 6 requests a minute of this key, at most 3 may come at once; try again in"
+    assert error_of(answers[-1])["message"].startswith(sentence)
+
+
+def test_a_refusal_tells_what_is_left_of_the_other_limits_too(two: Door) -> None:
+    key = limited(two, rate_limit_rpm=6, rate_limit_tpm=1000, max_concurrency=1)
+    assert call(two, key, max_tokens=10).status_code == 200
+    answer = call(two, key, max_tokens=995)
+    error = refused(two, answer, 429, "rate_limit_exceeded")
+    assert error["message"].startswith("The limit of 1000 tokens a minute of this key is reached")
+    assert answer.headers["x-ratelimit-limit-requests"] == "6"
+    assert answer.headers["x-ratelimit-remaining-requests"] == "5"
+    assert 0 < int(answer.headers["x-ratelimit-remaining-tokens"]) < 1000
+    with ThreadPoolExecutor(1) as other:
+        running = other.submit(call, two, key, "oracle/slow:1.0", max_tokens=10)
+        time.sleep(0.5)
+        answer = call(two, key, max_tokens=10)
+        assert running.result().status_code == 200
+    error = refused(two, answer, 429, "rate_limit_exceeded")
+    assert error["message"].startswith("The limit of 1 running request of this key is reached")
+    assert answer.headers["x-ratelimit-remaining-requests"] == "4"
+    assert int(answer.headers["x-ratelimit-remaining-tokens"]) > 0
+
+
 def test_calls_at_once_are_counted_by_all(two: Door) -> None:
     key = limited(two, max_concurrency=3)
     model = "oracle/slow:1.0"
@@ -184,7 +215,7 @@ def test_limits_say_no_before_anything_is_sent(two: Door) -> None:
     sent = len(two.oracle.calls)
     answer = call(two, key)
     error = refused(two, answer, 429, "rate_limit_exceeded")
-    assert error["message"].startswith("The limit of 1 requests of this key is reached")
+    assert error["message"].startswith("The limit of 1 request a minute of this key is reached")
     assert answer.headers["x-ratelimit-remaining-requests"] == "0"
     assert 55 <= int(answer.headers["retry-after"]) <= 61
     assert len(two.oracle.calls) == sent
