@@ -21,6 +21,11 @@ from usage import analytics
 WINDOW: Final = {**one_of(analytics.WINDOWS), "default": analytics.DEFAULT_WINDOW}
 _SHARE: Final[Schema] = {"type": "number", "minimum": 0, "maximum": 1, "examples": [0.25]}
 _TIMES: Final = answer(avg=MAYBE_MS, p50=MAYBE_MS, p95=MAYBE_MS, p99=MAYBE_MS)
+#: Of figures, and of what a key has spent: the two count differently.
+CALLS: Final = told(COUNT, "Every call, also those that were refused.")
+SENT_CALLS: Final = told(
+    COUNT, "Calls of which something was, or may have been, sent to a provider: the ledger's."
+)
 UNPRICED: Final = told(
     shown(COUNT, 0), "Calls that the sum of money leaves out, as they had no price."
 )
@@ -30,8 +35,8 @@ SPAN: Final[dict[str, Schema]] = {
     "until": told(MOMENT, "Not within: the end of the running part."),
 }
 SUMS: Final[dict[str, Schema]] = {
-    "requests": COUNT,
-    "errors": told(COUNT, "Answered with 400 or more."),
+    "requests": CALLS,
+    "errors": told(COUNT, "Answered with 400 or more, or broken off."),
     "error_rate": _SHARE,
     "tokens_in": COUNT,
     "tokens_cached": COUNT,

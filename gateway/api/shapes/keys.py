@@ -19,7 +19,7 @@ from gateway.openapi.schemas import (
 )
 from gateway.shapes import keys
 from gateway.shapes.fields import MAYBE_USD, USD, WHO
-from gateway.shapes.figures import UNPRICED
+from gateway.shapes.figures import SENT_CALLS, UNPRICED
 
 NEW_KEY: Final = SHAPES.add(
     "NewKey",
@@ -65,7 +65,7 @@ KEY_USAGE: Final = SHAPES.add(
         cost_usd=told(USD, "The sum of what had a price."),
         cost_budget_usd=MAYBE_USD,
         held_usd=told(USD, "Set aside for calls in flight."),
-        requests_this_month=COUNT,
+        requests_this_month=SENT_CALLS,
         unpriced_requests=UNPRICED,
         rate_limit_rpm=MAYBE_COUNT,
         history=told(
@@ -74,7 +74,7 @@ KEY_USAGE: Final = SHAPES.add(
                     period=_PERIOD,
                     tokens_in=COUNT,
                     tokens_out=COUNT,
-                    requests=COUNT,
+                    requests=SENT_CALLS,
                     unpriced_requests=COUNT,
                     cost_usd=USD,
                 )

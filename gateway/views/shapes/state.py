@@ -18,7 +18,7 @@ from gateway.openapi.schemas import (
 from gateway.shapes import keys
 from gateway.shapes.calls import ATTEMPT_FIELDS, call_fields, card_fields
 from gateway.shapes.fields import AMOUNT, MAYBE_USD, USD
-from gateway.shapes.figures import UNPRICED
+from gateway.shapes.figures import SENT_CALLS, UNPRICED
 from gateway.shapes.limits import LIMITS_TOLD
 from gateway.shapes.pages import page_of
 from gateway.views.shapes.base import SHAPES
@@ -55,7 +55,7 @@ KEY_STATE: Final = SHAPES.add(
         tenant_limits=_LIMITS,
         period=shown(told(TEXT, "The running month, in UTC."), "2026-01"),
         spent=answer(
-            requests=COUNT,
+            requests=SENT_CALLS,
             tokens_in=COUNT,
             tokens_out=COUNT,
             tokens_total=shown(COUNT, 2),
