@@ -142,7 +142,10 @@ USER: Final = SHAPES.add(
         email=shown(maybe(TEXT), "ada@acme.example"),
         organization=MAYBE_TEXT,
         balance_usd=told(USD, "What was paid in and is not used."),
-        held_usd=told(shown(USD, "0"), "Of that, set aside for calls in flight."),
+        held_usd=told(
+            shown(USD, "0"),
+            "Of that, set aside for calls in flight, and by workers for those to come.",
+        ),
         **LIMITS_TOLD,
         is_active=FLAG,
         deleted_at=MAYBE_MOMENT,

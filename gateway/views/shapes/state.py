@@ -40,7 +40,8 @@ _BUDGET: Final = answer(
     spent=told(AMOUNT, "Null for what the key shares with others."),
     held=told(
         shown(AMOUNT, 0),
-        "Set aside for calls in flight; null for what the key shares with others.",
+        "Set aside for calls in flight, and by workers for those to come, which is free again within a second;"
+        " null for what the key shares with others.",
     ),
     remaining=AMOUNT,
     resets_at=told(MAYBE_MOMENT, "Null: never."),
