@@ -292,12 +292,13 @@ def _take(
     rules, end = part.rules, now + ask.life
     calls, tokens = need
     requests = slots = 0
+    like, like_tokens = (0, 0) if part.is_stocked else (ask.like, ask.like_tokens)
     if rules.windows or rules.daily:
-        requests = calls + _extra(ask.like, room[0] - calls)
+        requests = calls + _extra(like, room[0] - calls)
     if not rules.tokens:
         tokens = 0
     else:
-        tokens += _extra(ask.like_tokens, room[1] - tokens)
+        tokens += _extra(like_tokens, room[1] - tokens)
     if rules.slots:
         slots = part.held + calls + _extra(ask.like, room[2] - calls)
         _hold(state, part.holder, slots, now)

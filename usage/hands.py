@@ -114,6 +114,17 @@ class Hand:
     def has_rules(self) -> bool:
         return self.rules != NO_RULES
 
+    @property
+    def requests_left(self) -> Amount:
+        """Of the level, as far as is known: in the store, and in hand."""
+        spare = self.spare
+        return self.base + self.requests + (spare.requests if spare is not None else 0)
+
+    @property
+    def tokens_left(self) -> Amount:
+        spare = self.spare
+        return self.tokens_base + self.tokens + (spare.tokens if spare is not None else 0)
+
     def has(self, tokens: int, now: float) -> bool:
         """Whether one more call can be served from the hand. A spare lease takes the place of one that cannot."""
         if self.slots < 1:
@@ -343,7 +354,7 @@ def least_requests(hands: Sequence[Hand], at: float) -> Left | None:
     """Of the level with the fewest requests left; None where none limits them, or nothing was said of it yet."""
     tight, least = None, ENOUGH
     for hand in hands:
-        left = hand.base + hand.requests
+        left = hand.requests_left
         if left < least:
             tight, least = hand, left
     if tight is None:
@@ -356,7 +367,7 @@ def least_tokens(hands: Sequence[Hand], at: float) -> Left | None:
     """The same of tokens a minute."""
     tight, least = None, ENOUGH
     for hand in hands:
-        left = hand.tokens_base + hand.tokens
+        left = hand.tokens_left
         if left < least:
             tight, least = hand, left
     if tight is None:
@@ -439,14 +450,14 @@ class Lease:
             if info is None:
                 continue
             if hand.base < ENOUGH:
-                left = int(hand.base + hand.requests)
+                left = int(hand.requests_left)
                 found.append((kind, "requests", info.limit, left + 1, left))
             if hand.slots < ENOUGH:
                 left = info.slots_left + int(hand.slots)
                 found.append((kind, "slots", hand.rules.slots, left + 1, left))
         for taken in self._tokens:
             hand = taken.hand
-            left = int(hand.tokens_base + hand.tokens)
+            left = int(hand.tokens_left)
             found.append((hand.level.kind, "tokens", hand.per_minute, left + taken.tokens, left))
         for purse, amount in self._purses:
             # Of what costs nothing, or has no limit any more, nobody was asked what is left.

@@ -13,11 +13,10 @@ from usage.keeper import Keeper
 from usage.levels import Level
 from usage.parked import Parked
 from usage.rate_terms import MAX_LIFE, SECOND, SLOT_LIFE, Ask, Got, Having, Part, Receipt
-from usage.tiers import Giving, Outcome, Tiers, Trip
+from usage.tiers import UNASKED, Giving, Outcome, Tiers, Trip
 from usage.wants import Reason, Refused
 
-#: Lives of leases (µs): of what calls wait for, and of what is taken ahead. What a life is short of, a window is long of.
-_SHORT_LIFE: Final = SECOND // 10
+#: The life of a lease (µs) that is taken ahead. What a life is short of, a window is long of.
 _LONG_LIFE: Final = SECOND * 3 // 4
 #: Asks of one trip, and calls of one ask.
 _ASKS: Final = 100
@@ -288,7 +287,8 @@ class RateDesk:
             requests, tokens = got.requests, got.tokens
             if not is_late:
                 requests, tokens = max(0, requests - granted), max(0, tokens - needed)
-            self._hear(hand, part, got, sent, now)
+            if got is not UNASKED:
+                self._hear(hand, part, got, sent, now)
             hand.low = requests / 2 if requests > 1 and not is_late else -1.0
             over = Leftover(hand, outcome.receipts, requests, tokens)
             self._keep(over, 0.0 if is_late else until)
@@ -418,7 +418,7 @@ def _patience(hand: Hand) -> float:
 
 
 def _part(hand: Hand) -> Part:
-    return Part(hand.name, hand.rules, hand.holder, hand.held)
+    return Part(hand.name, hand.rules, hand.holder, hand.held, hand.spare is not None)
 
 
 def _ahead(hand: Hand) -> Ask:

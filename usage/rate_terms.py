@@ -89,12 +89,15 @@ def _usual_burst(seconds: int, count: int) -> int:
 
 
 class Part(NamedTuple):
-    """One level of an ask. `holder` is who asks, and has `held` slots already."""
+    """One level of an ask. `holder` is who asks, and has `held` slots already. `is_stocked`: and more requests and tokens than
+    those in hand, so that none are to be taken ahead: what lies with one worker is nobody else's.
+    """
 
     level: str
     rules: Rules
     holder: str
     held: int
+    is_stocked: bool = False
 
 
 class Ask(NamedTuple):

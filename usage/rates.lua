@@ -200,9 +200,10 @@ end
 
 local function take(part, state, room, calls, tokens, ask)
   local rules, moment = part[2], now + ask[5]
-  local requests, slots = 0, 0
-  if #rules[1] > 0 or rules[2] > 0 then requests = calls + extra(ask[3], room[1] - calls) end
-  if rules[3] == 0 then tokens = 0 else tokens = tokens + extra(ask[4], room[2] - tokens) end
+  local requests, slots, like, like_tokens = 0, 0, ask[3], ask[4]
+  if part[5] then like, like_tokens = 0, 0 end
+  if #rules[1] > 0 or rules[2] > 0 then requests = calls + extra(like, room[1] - calls) end
+  if rules[3] == 0 then tokens = 0 else tokens = tokens + extra(like_tokens, room[2] - tokens) end
   if rules[4] > 0 then
     slots = part[4] + calls + extra(ask[3], room[3] - calls)
     hold(state, part[3], slots)

@@ -133,13 +133,14 @@ class _Case:
         if len(self.receipts) > 1:
             tokens = sum(self.ask.calls[: self.calls])
             parts = [
-                _needed(part, got, self.calls, tokens)
+                got if got is UNASKED else _needed(part, got, self.calls, tokens)
                 for part, got in zip(self.ask.parts, parts, strict=True)
             ]
         return Outcome(Answer(self.calls, parts, *self.refusal), self.receipts)
 
 
-_NOTHING: Final = Got(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+#: Of a part that no store was asked about: what the worker has of it stays as it was.
+UNASKED: Final = Got(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def _needed(part: Part, got: Got, calls: int, tokens: int) -> Got:
@@ -155,7 +156,7 @@ def _needed(part: Part, got: Got, calls: int, tokens: int) -> Got:
 
 def _both(one: Got, other: Got) -> Got:
     """What a caller is told of two stores' counts: of each the one with less left."""
-    if one is _NOTHING:
+    if one is UNASKED:
         return other
     least = min((each for each in (one, other) if each.limit), key=_left, default=one)
     slots = min(one, other, key=lambda each: each.slots_left)
@@ -283,7 +284,7 @@ class Tiers:
     def work(self, trip: Trip) -> list[Outcome]:
         """One outcome per ask. Always answers: some store is always there."""
         self._owe(trip.givings)
-        cases = [_Case(ask, len(ask.calls), True, [_NOTHING] * len(ask.parts)) for ask in trip.asks]
+        cases = [_Case(ask, len(ask.calls), True, [UNASKED] * len(ask.parts)) for ask in trip.asks]
         if self._redis is None:
             self._ask_database("database", cases, trip.havings, _all)
             return [case.outcome() for case in cases]
@@ -326,6 +327,7 @@ class Tiers:
                 # Who is refused is named all the same: what is wrong with a level there comes out now, and not when this is over.
                 self._carry("redis", self._redis, cases, owed, havings, _short, has_forgotten)
             except AWAY as fault:
+                owed = _still_owed(owed)
                 self._redis_failed(fault)
             except Forgotten as fault:
                 if was_told:
@@ -336,6 +338,7 @@ class Tiers:
                 self._is_used = True
                 self._redis_answered()
                 return True
+        self._owed["redis"] += owed
         return False
 
     # --- what Redis knows ---
@@ -396,7 +399,7 @@ class Tiers:
             try:
                 self._carry(name, self._database, cases, owed, havings, rules)
             except (Error, OSError) as fault:
-                self._owed["database"] = list(owed)
+                self._owed["database"] = list(_still_owed(owed))
                 self._database_failed(fault)
             else:
                 return
@@ -455,6 +458,13 @@ class Tiers:
                 for reason, wait, limit in _unknown(part, since):
                     if wait > 0:
                         case.refuse(place, reason, wait, limit)
+
+
+def _still_owed(owed: tuple[Return, ...]) -> tuple[Return, ...]:
+    """Of what went with a trip that had no answer, and may have come through all the same: only what was spent beyond a lease.
+    What goes back twice would be somebody else's; what does not go back counts until its window has passed.
+    """
+    return tuple(each._replace(requests=0) for each in owed if each.tokens < 0)
 
 
 def _all(rules: Rules) -> Rules:

@@ -1,5 +1,6 @@
 """A worker's limits: what is in hand is spent without asking, the rest is asked for, all or nothing, and nothing is kept."""
 
+from collections import deque
 from typing import Any
 from uuid import uuid4
 
@@ -201,6 +202,39 @@ def test_slots_of_a_long_call_stay_taken_and_those_of_a_dead_worker_do_not() -> 
         assert isinstance(rig.after(6).take(narrow, worker=1), Refused)
     rig.workers.pop(0)
     assert isinstance(rig.after(11).take(narrow), Lease)
+
+
+def test_who_fetches_ahead_where_nothing_may_be_keeps_its_slots() -> None:
+    """Near a window's limit nothing is taken ahead, and no store hears of an ask for nothing; calls run meanwhile."""
+    rig, narrow = Rig(workers=2), rated(203, concurrency=20)
+    running: deque[Lease] = deque()
+    for _ in range(180):
+        running.append(rig.after(0.005).lease(narrow))
+        if len(running) > 15:
+            running.popleft().release()
+    more = 0
+    while isinstance(rig.take(narrow, worker=1), Lease):
+        more += 1
+    assert 0 < more <= 20 - len(running)
+
+
+def test_where_slots_are_short_no_worker_heaps_up_requests() -> None:
+    """Each call has to ask for its slot; what it takes ahead of requests meanwhile is nobody else's."""
+    rig, narrow = Rig(workers=2), rated(203, concurrency=20)
+    running: deque[Lease] = deque()
+    for number in range(150):
+        running.append(lease := rig.after(0.005).lease(narrow))
+        if len(running) > 15:
+            running.popleft().release()
+        assert requests_left(lease) == 202 - number
+    while running:
+        running.popleft().release()
+    more = 0
+    for _ in range(100):
+        if isinstance(lease := rig.after(0.25).take(narrow, worker=1), Lease):
+            lease.release()
+            more += 1
+    assert more == 53
 
 
 def test_tokens_are_settled_to_the_truth() -> None:

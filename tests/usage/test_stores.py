@@ -22,6 +22,7 @@ from usage.rate_terms import (
     MINUTE,
     NO_RULES,
     SECOND,
+    TOKENS,
     Answer,
     Ask,
     Batch,
@@ -34,7 +35,7 @@ from usage.rate_terms import (
 from usage.stores import MemoryStore, Store
 from usage.stores_database import DatabaseStore, RedisUse
 from usage.stores_redis import _SCRIPT, Forgotten, RedisStore
-from usage.tiers import Giving, Tiers, Trip
+from usage.tiers import UNASKED, Giving, Tiers, Trip
 
 LEVELS = ("key:a", "key:b", "tenant:c")
 LIFE = SECOND // 10
@@ -71,7 +72,13 @@ def any_batch(dice: random.Random, limits: dict[str, Rules], given: list[Return]
     for _ in range(dice.randrange(1, 4)):
         chosen = sorted(dice.sample(LEVELS, dice.randint(1, 3)))
         parts = tuple(
-            Part(level, limits[level], f"h{dice.randrange(2)}", dice.randrange(3))
+            Part(
+                level,
+                limits[level],
+                f"h{dice.randrange(2)}",
+                dice.randrange(3),
+                dice.random() < 0.3,
+            )
             for level in chosen
         )
         calls = tuple(dice.randrange(60) for _ in range(dice.randrange(5)))
@@ -496,6 +503,56 @@ def test_one_slow_answer_does_not_lose_redis() -> None:
     rig.redis.ping = lambda: _raise_if(next(failures, False))  # type: ignore[method-assign]
     assert rig.take(rules(5)).calls == 1
     assert rig.database.pings == 0
+
+
+@dataclass
+class Late(Memory):
+    """Carries out what it is asked, and then its answer may be late."""
+
+    is_late: bool = False
+
+    def work(self, batch: Batch) -> list[Answer]:
+        answers = super().work(batch)
+        if self.is_late:
+            self.is_late = False
+            raise redis.TimeoutError
+        return answers
+
+
+def test_what_went_back_with_a_late_answer_does_not_go_back_again() -> None:
+    rig = Rig()
+    late = rig.redis = Late(HeldStore(rig.clock), redis.TimeoutError())
+    tiers = rig.worker()
+    (outcome,) = tiers.work(Trip((), (), (one(rules(10), 10),)))
+    late.is_late = True
+    tiers.work(Trip((Giving("key:a", outcome.receipts, 4, 0),), (), ()))
+    (again,) = tiers.work(Trip((), (), (one(rules(10), 10),)))
+    assert again.answer.calls == 4
+
+
+def test_what_was_spent_beyond_a_lease_is_told_until_it_is_heard() -> None:
+    rig, limit = Rig(), Rules(tokens=100)
+    late = rig.redis = Late(HeldStore(rig.clock), redis.TimeoutError())
+    tiers, ask = rig.worker(), one(limit, 0)._replace(calls=(10,))
+    (outcome,) = tiers.work(Trip((), (), (ask,)))
+    rig.redis.is_away = True
+    tiers.work(Trip((Giving("key:a", outcome.receipts, 1, -90),), (), ()))
+    late.is_away = False
+    rig.after(0.5)
+    tiers.look()
+    (again,) = tiers.work(Trip((), (), (ask,)))
+    assert (again.answer.calls, again.answer.reason) == (0, TOKENS)
+
+
+def test_a_part_that_no_store_was_asked_about_says_nothing_of_slots() -> None:
+    rig, limit = Rig(), Rules(slots=5)
+    having = one(limit)._replace(parts=(Part("key:a", limit, "w", 3),), calls=())
+    (outcome,) = rig.tiers.work(Trip((), (), (having,)))
+    assert outcome.answer.parts == [UNASKED]
+    assert outcome.answer.parts[0] is UNASKED
+    asked = having._replace(calls=(0,))
+    (outcome,) = rig.tiers.work(Trip((), (), (asked,)))
+    assert outcome.answer.parts[0].slots == 4
 
 
 def _raise_if(away: bool) -> None:
