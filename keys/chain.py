@@ -77,6 +77,15 @@ class Identity:
     valid_until: int | None
     ends_at: int | None
 
+    @property
+    def rights(self) -> str:
+        """What the key itself may do, as a text that is the same for the same; a rotation changes none of it."""
+        capabilities = (
+            None if self.allowed_capabilities is None else sorted(self.allowed_capabilities)
+        )
+        own = (sorted(self.scopes), self.project_id, self.account_id, self.allowed_models)
+        return repr((*own, capabilities, self.allowed_networks, self.key_limits, self.ends_at))
+
     def may_use_model(self, name: str) -> bool:
         """Every list that is set (the key's, the tenant's) must name the model or a prefix of it."""
         return all(_matches(name, patterns) for patterns in self.allowed_models)

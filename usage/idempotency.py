@@ -37,6 +37,8 @@ _PURPOSE: Final = "idempotency"
 #: Expired rows that one claim deletes: more than it adds, so that the table follows use.
 _SWEEP: Final = 4
 _CLIENT_LEFT: Final = 499
+#: What is no call is in none.
+_NO_JOURNAL: Final = UUID(int=0)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -81,8 +83,10 @@ class Verdict(Enum):
 Outcome = Fresh | Answer | Verdict
 
 
-def claim(wish: Wish, boot: UUID) -> Outcome:
+def claim(wish: Wish, boot: UUID | None) -> Outcome:
     """Whose call it is; `boot` names the journal of whoever asks. At most one transaction.
+
+    Without a journal it is a part of the caller's, which may last: then no row is locked that anybody else wants.
 
     Raises Django's database errors and `SealingError`.
     """
@@ -95,7 +99,8 @@ def claim(wish: Wish, boot: UUID) -> Outcome:
     row = named.filter(created_at__gte=now - KEPT).first()
     if row is None:
         with transaction.atomic():
-            _forget_some(expired(now))
+            if boot is not None:
+                _forget_some(expired(now))
             named.filter(created_at__lt=now - KEPT).delete()
             row, is_ours = named.get_or_create(
                 key_id=wish.key_id,
@@ -104,7 +109,7 @@ def claim(wish: Wish, boot: UUID) -> Outcome:
                     "id": uuid4(),
                     "tenant_id": wish.tenant_id,
                     "body": body,
-                    "boot": boot,
+                    "boot": boot or _NO_JOURNAL,
                     "request_id": wish.request_id,
                     "created_at": now,
                 },
@@ -124,7 +129,9 @@ def expired(now: datetime) -> "QuerySet[IdempotentCall]":
 
 
 def _forget_some(old: "QuerySet[IdempotentCall]") -> None:
-    ids = list(old.order_by("created_at").values_list("id", flat=True)[:_SWEEP])
+    # What somebody else deletes just now is not waited for.
+    free = old.order_by("created_at").select_for_update(skip_locked=True)
+    ids = list(free.values_list("id", flat=True)[:_SWEEP])
     if ids:
         IdempotentCall.objects.filter(id__in=ids).delete()
 

@@ -95,6 +95,8 @@ class AcceptInvitationView(AdminView):
 
 
 class LogoutView(AdminView):
+    is_made_once = False
+
     @documented.operation("signOut", "Sign out", body=NOTHING_ASKED, answer=None)
     def post(self, request: Request) -> Response:
         fields_of(request, ())
@@ -110,6 +112,7 @@ class MeView(AdminView):
 
 
 class ChangePasswordView(AdminView):
+    is_made_once = False
     max_body: ClassVar[int] = 8 * 1024
 
     @documented.operation(

@@ -53,6 +53,7 @@ class PlanView(AdminView):
 
 
 class ApplyView(AdminView):
+    is_made_once = False
     max_body: ClassVar[int] = MAX_BYTES
 
     @documented.operation(
@@ -76,6 +77,8 @@ class ApplyView(AdminView):
 
 
 class RollbackView(AdminView):
+    is_made_once = False
+
     @documented.operation(
         "rollBackConfig",
         "Take the last configuration file back",

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from gateway import context
 from gateway.api.errors import ScopeMissing, SessionRequired
-from gateway.api.once import Asker, ChangingView
+from gateway.api.once import Asker, OnceView
 from gateway.api.permissions import Access, method_of
 from gateway.api.principals import Principal
 from gateway.api.reach import Reach
@@ -30,7 +30,7 @@ NEVER_CACHED = "private, no-store"
 _ASKERS: Final = UUID("5f0c2a52-6f0e-4d6c-9d9b-3d1f6f3f7a10")
 
 
-class AdminView(ChangingView):
+class AdminView(OnceView):
     """The base of all. `access` comes from `urls.py`; a view that was given none is closed."""
 
     access: Mapping[str, Access] = {}
@@ -50,7 +50,9 @@ class AdminView(ChangingView):
         who = request.user
         if not isinstance(who, Principal):
             return None
-        return Asker(NO_TENANT, uuid5(_ASKERS, f"{who.type} {who.id}"))
+        reach = "all" if self.reach.tenants is None else sorted(map(str, self.reach.tenants))
+        rights = f"{who.role} {sorted(who.scopes or ())} {reach}"
+        return Asker(NO_TENANT, uuid5(_ASKERS, who.id), rights)
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any

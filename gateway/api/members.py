@@ -30,6 +30,8 @@ def _rows(tenant_id: UUID) -> "QuerySet[Membership]":
 
 
 class MembersView(AdminView):
+    is_made_once = False
+
     @documented.operation(
         "listMembers", "List a tenant's people", query=PAGES, answer=shapes.MEMBERS
     )

@@ -26,26 +26,27 @@ from usage import idempotency
 from usage.idempotency import Answer, Fresh, Outcome, Verdict, Wish
 
 HEADER: Final = "Idempotency-Key"
-REPLAY: Final = "x-gatehouse-idempotent-replay"
+REPLAY: Final = once.REPLAY.decode()
 
 #: What PostgreSQL says when a lock was not to be had in time.
 _LOCK_NOT_AVAILABLE: Final = "55P03"
-#: No journal tells of changes.
-_NO_JOURNAL: Final = UUID(int=0)
 
 Handler = Callable[..., Response]
 
 
 class Asker(NamedTuple):
-    """Whose names they are. `tenant_id`: whose root seals the answer."""
+    """Whose names they are. `tenant_id`: whose root seals the answer. `rights`: what they may do; with other rights it is another
+    request, for the answer was for those.
+    """
 
     tenant_id: UUID
     id: UUID
+    rights: str
 
 
-class ChangingView(MeasuredView):
-    """Its POST is made once for one `Idempotency-Key`, unless `is_made_once` is off: where nothing is changed, or where somebody
-    outside is asked, for whom no transaction waits.
+class OnceView(MeasuredView):
+    """Its POST is made once for one `Idempotency-Key`, unless `is_made_once` is off: where nothing is changed, where a name makes
+    a second one impossible, or where it takes what no transaction waits for: somebody outside, or the hash of a password.
     """
 
     is_made_once: ClassVar[bool] = True
@@ -62,6 +63,7 @@ class ChangingView(MeasuredView):
         asker = self.asker_of(request)
         handler: Handler | None = getattr(self, "post", None)
         if asker and handler:
+            # DRF asks the view for its `post` by name; this one shadows the class's.
             vars(self)["post"] = partial(_once, _wish_of(request, asker), handler)
 
 
@@ -70,7 +72,8 @@ def _wish_of(request: Request, asker: Asker) -> Wish:
     name = once.name_in([request.headers[HEADER].encode("latin-1", "replace")])
     what = f"{request.method} {request.get_full_path()}"
     body = json.dumps(request.data, sort_keys=True)
-    return Wish(asker.tenant_id, asker.id, name, (what.encode(), body.encode()), uuid4())
+    same = (what.encode(), asker.rights.encode(), body.encode())
+    return Wish(asker.tenant_id, asker.id, name, same, uuid4())
 
 
 def _once(
@@ -95,7 +98,7 @@ def _once(
 
 def _claim(wish: Wish) -> Outcome:
     try:
-        return idempotency.claim(wish, _NO_JOURNAL)
+        return idempotency.claim(wish, None)
     except OperationalError as fault:
         if getattr(fault.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
             raise
@@ -104,7 +107,7 @@ def _claim(wish: Wish) -> Outcome:
 
 def _kept(request: Request, response: Response) -> Answer:
     renderer, media_type = request.accepted_renderer, request.accepted_media_type
-    body = b"" if response.data is None else force_bytes(renderer.render(response.data, media_type))
+    body = force_bytes(renderer.render(response.data, media_type))
     return Answer(response.status_code, media_type.encode(), body)
 
 
@@ -115,6 +118,4 @@ def _answer_again(outcome: Answer | Verdict) -> HttpResponseBase:
         outcome.body, content_type=outcome.content_type.decode(), status=outcome.status
     )
     answer.headers[REPLAY] = "true"
-    if not outcome.body:
-        del answer.headers["Content-Type"]
     return answer

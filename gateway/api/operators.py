@@ -31,6 +31,8 @@ def _rows() -> "QuerySet[User]":
 
 
 class OperatorsView(AdminView):
+    is_made_once = False
+
     @documented.operation(
         "listOperators",
         "List operators",

@@ -51,6 +51,8 @@ def _shown(provider_id: UUID, status: int = 200) -> Response:
 
 
 class ProvidersView(AdminView):
+    is_made_once = False
+
     @documented.operation(
         "listProviders",
         "List providers",

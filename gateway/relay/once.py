@@ -12,6 +12,8 @@ from gateway.relay.ports import Actions
 from gateway.snapshot import Known
 from usage.idempotency import MAX_NAME, Answer, Verdict, Wish
 
+#: The header that says so.
+REPLAY: Final = b"x-gatehouse-idempotent-replay"
 _NAME: Final = re.compile(rb"[!-~](?:[ -~]*[!-~])?")
 
 _BAD_NAME: Final = Problem(
@@ -72,7 +74,7 @@ def answer_again(actions: Actions, head: Head, answer: Answer) -> None:
     headers = [
         *answers.labels(head),
         (b"content-type", answer.content_type or b"application/json"),
-        (b"x-gatehouse-idempotent-replay", b"true"),
+        (REPLAY, b"true"),
         answers.length(answer.body),
     ]
     actions.reply(answer.status, headers, answer.body)

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from gateway.api import filters, logs, paging
 from gateway.api.bodies.calls import log_body
 from gateway.api.bodies.common import identity, limits, moment, usd
-from gateway.api.once import Asker, ChangingView
+from gateway.api.once import Asker, OnceView
 from gateway.api.requests import query_of
 from gateway.openapi.schemas import fitting, told
 from gateway.shapes.pages import PAGES
@@ -35,7 +35,7 @@ _TRACE_ID: Final = told(
 )
 
 
-class StateView(DataPlaneView, ChangingView):
+class StateView(DataPlaneView, OnceView):
     """The base of all: an ordinary view, for it reads tables."""
 
     authentication_classes = (TenantKeyAuthentication,)
@@ -43,7 +43,7 @@ class StateView(DataPlaneView, ChangingView):
 
     def asker_of(self, request: Request) -> Asker:
         identity = identity_of(request)
-        return Asker(identity.tenant_id, identity.key_id)
+        return Asker(identity.tenant_id, identity.key_id, identity.rights)
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
