@@ -238,18 +238,28 @@ def sign_out(*, actor: Actor, session: Session) -> None:
 
 
 def change_password(
-    *, actor: Actor, user: User, current: str, new: object, keep: Session | None
+    *,
+    actor: Actor,
+    user: User,
+    current: str,
+    new: object,
+    keep: Session | None,
+    door: str = tries.API,
 ) -> None:
-    """Needs the old password; ends every other session. Raises `BadCredentials`, `Invalid`."""
+    """Needs the old password, which whoever found an open session may not guess at: a try here is one to sign in. Ends every
+    other session. Raises `BadCredentials`, `Invalid`, `TooManyTries`.
+    """
+    attempt = tries.begin(actor, door, user.username)
     before = User.objects.get(pk=user.pk).password
     lend_connection()
     is_known = check_password(current, before)
     hash_of_new = hashed(new) if is_known else ""
+    (attempt.succeeded if is_known else attempt.failed)()
     with change(actor, "operator.password_changed", target_of(user)) as it:
         locked = User.objects.select_for_update().get(pk=user.pk)
         # What was checked must still be the password.
         if not is_known or locked.password != before:
-            raise BadCredentials("The current password is wrong.")
+            raise BadCredentials("The current password is wrong.", wait=attempt.wait)
         if new == current:
             raise Invalid.field("new_password", "must differ from the current one.")
         check_new(new, locked, "new_password")

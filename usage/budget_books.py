@@ -110,7 +110,7 @@ class Line:
     def lend(self, amount: int) -> None:
         """Into the slice, which must be there and not be written off."""
         its_slice = self.slice
-        assert its_slice is not None  # noqa: S101 - Books.open_slices made it
+        assert its_slice is not None  # noqa: S101 - whoever lends has opened it
         its_slice.amount += amount
         its_slice.lent += amount
         self.balance.held += amount

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: What says that a batch holds something that no table takes, rather than that the database is away.
 _DATA_FAULTS: Final = (IntegrityError, DataError, ValueError, OverflowError, TypeError)
+#: Failures in a row after which it is not the moment that is at fault.
+_STUBBORN: Final = 4
 #: Seconds before asking again a database that failed; doubled each time.
 _FIRST_BACKOFF: Final = 0.25
 _LONGEST_BACKOFF: Final = 2.0
@@ -87,6 +89,7 @@ class Flusher:
         #: Taken from the journal, not yet in the tables.
         self._batch: Batch | None = None
         self._backoff = _FIRST_BACKOFF
+        self._in_a_row = 0
         self._working = threading.RLock()
         self._wake = threading.Event()
         self._stop_by: float | None = None
@@ -145,7 +148,7 @@ class Flusher:
             # An empty batch too may stand for records: those of calls that an earlier batch settled.
             self._journal.flushed(batch)
             self._batch = None
-            self._last_used.write(batch.items)
+            self._last_used.hear(batch.items)
             if not batch.items or batch.upto >= to_come:
                 return
 
@@ -181,6 +184,7 @@ class Flusher:
         try:
             _wait_no_longer(_ANSWER_SECONDS)
             self.flush_now()
+            self._last_used.write()
             if stopping:
                 self._release()
             elif self._clock.monotonic() >= self._next_look:
@@ -192,7 +196,7 @@ class Flusher:
         if connection.vendor != "sqlite" or self.counters.batches == batches:
             # A file that is written again and again stays open: opening it costs as much as fifty calls.
             close_old_connections()
-        self._backoff = _FIRST_BACKOFF
+        self._backoff, self._in_a_row = _FIRST_BACKOFF, 0
         return self._interval
 
     def _release(self) -> None:
@@ -204,6 +208,7 @@ class Flusher:
 
     def _failed(self, fault: Exception) -> float:
         self.counters.failures += 1
+        self._in_a_row += 1
         waiting = self._journal.pending
         if isinstance(fault, Error | OSError):
             log.warning("The ledger cannot be written, %d records wait: %s", waiting, fault)
@@ -220,7 +225,9 @@ class Flusher:
         """One transaction; if the data is at fault, halves, down to the one call, which is set apart."""
         try:
             applied = apply(items, boot)
-        except _DATA_FAULTS as fault:
+        except Exception as fault:
+            if not self._is_of_the_data(fault):
+                raise
             if len(items) == 1:
                 self._reject(items[0], fault)
                 return
@@ -230,6 +237,12 @@ class Flusher:
             return
         self.counters.batches += 1
         self.counters.calls += applied.logs
+
+    def _is_of_the_data(self, fault: Exception) -> bool:
+        """A fault of ours in what one call needs stops all others as well: one that does not pass counts as its call's."""
+        if isinstance(fault, _DATA_FAULTS):
+            return True
+        return self._in_a_row >= _STUBBORN and not isinstance(fault, Error | OSError)
 
     def _reject(self, item: Item, fault: Exception) -> None:
         path = append_rejected(self._journal.folder, self._journal.boot, _records(item))

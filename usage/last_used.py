@@ -18,18 +18,19 @@ _MAX_KEYS: Final = 50_000
 
 
 class LastUsed:
-    """Writes `last_used_at` of the keys in a batch, at most once a minute per key."""
+    """Writes `last_used_at` of the keys in batches, at most once a minute per key."""
 
     def __init__(self) -> None:
         self._written: dict[UUID, int] = {}
+        self._due: dict[UUID, int] = {}
 
-    def write(self, items: Iterable[Item]) -> None:
-        """In a transaction of its own. Raises database errors.
+    def write(self) -> None:
+        """What was heard of, in a transaction of its own. Raises database errors, and then it is due the next time.
 
         A key that somebody else has locked is left for its next call: who deletes a tenant locks its keys in any order, and
         two who wait for each other's would both be stopped.
         """
-        due = self._due(items)
+        due = self._due
         if not due:
             return
         with transaction.atomic():
@@ -42,13 +43,14 @@ class LastUsed:
         if len(self._written) + len(due) > _MAX_KEYS:
             self._written.clear()
         self._written |= {key_id: due[key_id] for key_id in ours}
+        self._due = {}
 
-    def _due(self, items: Iterable[Item]) -> dict[UUID, int]:
-        due: dict[UUID, int] = {}
+    def hear(self, items: Iterable[Item]) -> None:
+        """Of calls that the tables have."""
+        due = self._due
         for item in items:
             first = item if isinstance(item, Refusal) else item.intent
             key_id, used = first.caller.key_id, first.received_at
             written = self._written.get(key_id)
             if written is None or used - written >= _EVERY_US:
                 due[key_id] = max(used, due.get(key_id, used))
-        return due

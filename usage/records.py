@@ -91,7 +91,9 @@ class AttemptStarted(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=F
 
 
 class AttemptOutcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How try `n` ended: `ok`, `upstream_status`, `cancelled`, `revoked`, `drained`, or a `FailureKind` value."""
+    """How try `n` ended: `ok`, `upstream_status`, `no_answer` (what came is none), `upstream_error_event`, `cancelled`,
+    `revoked`, `drained`, `unknown` (its worker died), or a `FailureKind` value.
+    """
 
     n: int
     outcome: str

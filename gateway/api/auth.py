@@ -129,9 +129,13 @@ class ChangePasswordView(AdminView):
         fields = fields_of(request, ("current_password", "new_password"))
         current, new = _texts(fields, "current_password", "new_password")
         session = session_in(request)
-        sign_in.change_password(
-            actor=actor_of(request), user=session.user, current=current, new=new, keep=session
-        )
+        try:
+            sign_in.change_password(
+                actor=actor_of(request), user=session.user, current=current, new=new, keep=session
+            )
+        except BadCredentials as refusal:
+            lateness.hold_back(request, refusal.wait)
+            raise
         return Response(status=204)
 
 

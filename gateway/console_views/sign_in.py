@@ -15,6 +15,7 @@ from django.views.decorators.http import require_POST
 from gateway import lateness
 from gateway.console_middleware import DOCS
 from tenants import sign_in as service
+from tenants import tries
 from tenants.console_forms import HouseForm
 from tenants.errands import actor_of, show_refusal
 from tenants.errors import ServiceError
@@ -146,8 +147,10 @@ def password(request: HttpRequest) -> HttpResponse:
                     current=form.cleaned_data["current_password"],
                     new=form.cleaned_data["new_password"],
                     keep=store.row,
+                    door=tries.CONSOLE,
                 )
             except service.BadCredentials as refusal:
+                lateness.hold_back(request, refusal.wait)
                 form.add_error("current_password", refusal.message)
             except ServiceError as refusal:
                 status = show_refusal(form, refusal)

@@ -4,9 +4,9 @@ actions, so two edges can drive it and a test can run it without either.
     step          takes → gives                                                      ends with
     1  admit      the request's head → request id, a seat                            503
     2  identify   headers → identity, from the snapshot                              401, 503
-    3  read       body, decoded once → model, stream, caps                           400, 413, 415
+    3  read       body, decoded once → model, stream, caps                           400, 408, 413, 415
     4  authorise  identity + model + kind + address → yes                            403
-    5  route      model → ordered targets                                            404, 503
+    5  route      model → ordered targets                                            400, 404, 503
     6  limit      one all-or-nothing take over every level → lease                   400, 402, 429, 503
     -- from here on a call exists, and it is a `Dispatch` (dispatch.py) --
     7  journal    the intent, then each attempt, before a byte goes upstream         503

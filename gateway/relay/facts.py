@@ -75,10 +75,6 @@ class Bound(msgspec.Struct, frozen=True, gc=False):
     nano_usd: int
     cap: int | None
 
-    @property
-    def tokens(self) -> int:
-        return self.tokens_in + self.tokens_out
-
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
     """What was seen of the last try of a call: how it ended, and the provider's answer as far as it came, with the usage that it

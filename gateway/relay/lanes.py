@@ -33,7 +33,6 @@ class Lane:
         "_until",
         "candidates",
         "checked",
-        "has_money",
         "is_budgeted",
         "levels",
         "plan",
@@ -48,7 +47,6 @@ class Lane:
         self.levels = levels_with(known, plan.route, plan.targets[0].upstream)
         every = [*self.levels, *_levels_of_rest(plan)]
         self.is_budgeted = any(has_budget(level) for level in every)
-        self.has_money = limits_money(self.levels)
         self.checked = reasons.lists(known.identity) + reasons.READ
         self.candidates = reasons.names(plan.targets)
         self._tariff: Tariff | None = None

@@ -2,7 +2,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -399,11 +399,16 @@ def key() -> APIKey:
     )
 
 
+def _write(last_used: LastUsed, items: Sequence[Item]) -> None:
+    last_used.hear(items)
+    last_used.write()
+
+
 def test_a_key_knows_when_it_was_last_used_to_the_minute(key: APIKey) -> None:
     last_used = LastUsed()
     seen = []
     for seconds in (0, 1, 59, 61, 70):
-        last_used.write([Call(intent(0, at=T0 + seconds * 10**6))])
+        _write(last_used, [Call(intent(0, at=T0 + seconds * 10**6))])
         key.refresh_from_db()
         assert key.last_used_at is not None
         seen.append(key.last_used_at - from_unix_us(T0))
@@ -411,8 +416,8 @@ def test_a_key_knows_when_it_was_last_used_to_the_minute(key: APIKey) -> None:
 
 
 def test_a_replay_does_not_turn_the_clock_back(key: APIKey) -> None:
-    LastUsed().write([refusal(5)])
-    LastUsed().write([refusal(1)])
+    _write(LastUsed(), [refusal(5)])
+    _write(LastUsed(), [refusal(1)])
     key.refresh_from_db()
     assert key.last_used_at == from_unix_us(T0 + 5)
 
@@ -430,7 +435,7 @@ def test_a_key_that_is_being_deleted_is_not_waited_for(key: APIKey) -> None:
 
     def write() -> None:
         try:
-            last_used.write(calls)
+            _write(last_used, calls)
         finally:
             connection.close()
 
@@ -442,7 +447,7 @@ def test_a_key_that_is_being_deleted_is_not_waited_for(key: APIKey) -> None:
         assert not thread.is_alive()
     used = dict(APIKey.objects.values_list("id", "last_used_at"))
     assert used == {key.id: None, caller.key_id: from_unix_us(T0 + 2)}
-    last_used.write(calls)
+    _write(last_used, calls)
     key.refresh_from_db()
     assert key.last_used_at == from_unix_us(T0 + 1)
 
@@ -567,6 +572,61 @@ def test_a_call_that_fits_no_table_is_set_apart_and_holds_nobody_up(
     (kept,) = journal.folder.glob("rejected-*")
     records = list(segments.read(kept.read_bytes(), segments.Reading()))
     assert records[:3] == [intent(7), attempt(7), settlement(7, cost=-1)]
+
+
+def test_a_fault_of_ours_in_one_call_holds_the_others_up_for_a_moment_only(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(items: Sequence[Item], boot: str) -> ledger.Applied:
+        if any(isinstance(item, Call) and item.intent == intent(3) for item in items):
+            raise KeyError("nobody thought of this")
+        return ledger.apply(items, boot)
+
+    monkeypatch.setattr(flusher_module, "apply", faulty)
+    monkeypatch.setattr(flusher_module, "close_old_connections", lambda: None)
+    flusher = Flusher(journal)
+    for number in range(8):
+        whole_call(journal, number)
+    for _ in range(4):
+        flusher._round(stopping=False)
+        assert (RequestLog.objects.count(), flusher.counters.rejected) == (0, 0)
+    flusher._round(stopping=False)
+    assert (RequestLog.objects.count(), flusher.counters.rejected) == (7, 1)
+    assert journal.pending == 0
+    (kept,) = journal.folder.glob("rejected-*")
+    assert next(iter(segments.read(kept.read_bytes(), segments.Reading()))) == intent(3)
+
+
+def test_a_database_that_is_away_is_nobodys_fault(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(items: Sequence[Item], boot: str) -> ledger.Applied:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(flusher_module, "close_old_connections", lambda: None)
+    flusher = Flusher(journal)
+    whole_call(journal, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(flusher_module, "apply", away)
+        for _ in range(12):
+            flusher._round(stopping=False)
+    flusher._round(stopping=False)
+    assert (RequestLog.objects.count(), flusher.counters.rejected) == (1, 0)
+
+
+def test_when_a_key_was_used_is_no_reason_to_say_that_a_call_is_not_there(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(last_used: LastUsed) -> None:
+        raise OperationalError("locked")
+
+    monkeypatch.setattr(LastUsed, "write", fails)
+    monkeypatch.setattr(flusher_module, "close_old_connections", lambda: None)
+    flusher, heard = Flusher(journal), list[bool]()
+    whole_call(journal, 1)
+    flusher.commit(heard.append)
+    flusher._round(stopping=False)
+    assert heard == [True]
 
 
 def test_what_dead_workers_left_is_replayed_once(journal: Journal, price: Price) -> None:

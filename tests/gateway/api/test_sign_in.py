@@ -207,6 +207,21 @@ def test_a_password_change_needs_the_old_and_a_good_new_one(api, body, status):
     assert _login("the-operator").status_code == 200
 
 
+def test_an_open_session_is_no_place_to_guess_at_its_password(api, operator):
+    guesses = [
+        api.post(
+            "auth/change-password",
+            {"current_password": f"wrong {number}", "new_password": NEW_PASSWORD},
+        ).status_code
+        for number in range(8)
+    ]
+    assert guesses == [401] * 5 + [429] * 3
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    assert api.post("auth/change-password", body).status_code == 429, "nothing is looked at"
+    operator.refresh_from_db()
+    assert operator.check_password(PASSWORD)
+
+
 def test_who_must_change_the_password_can_do_only_that(operator, staging):
     reset_password(actor=staging, username=operator.username, password=NEW_PASSWORD)
     answer = _login("the-operator", NEW_PASSWORD)
