@@ -231,8 +231,9 @@ def test_where_slots_are_short_no_worker_heaps_up_requests() -> None:
         running.popleft().release()
     more = 0
     for _ in range(100):
-        if isinstance(lease := rig.after(0.25).take(narrow, worker=1), Lease):
-            lease.release()
+        taken = rig.after(0.25).take(narrow, worker=1)
+        if isinstance(taken, Lease):
+            taken.release()
             more += 1
     assert more == 53
 
