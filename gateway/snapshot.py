@@ -348,8 +348,7 @@ class Snapshot:
         for line in lines:
             self._drop(line, keys, tenants)
         self._forget_callers(keys, tenants)
-        if keys or tenants:
-            self.on_change(set(keys), set(tenants))
+        self.on_change(set(keys), set(tenants))
 
     def _drop(self, line: Changed, keys: dict[UUID, int], tenants: dict[UUID, int]) -> None:
         """Drop the routes that a line names; keys and tenants are noted with the line's `seq`."""

@@ -83,6 +83,7 @@ def _amount(amount_usd: object) -> int:
 
 
 def _enter(account: Account, it: Change, amount: int, note: str) -> Standing:
+    it.touch(KIND, account.id, account.tenant_id)
     make([Key(account.id, windows.PREPAID, "nano_usd")], {account.id: "account"})
     locked: Any = Balance.objects.select_for_update()
     balance: Balance = locked.get(level_id=account.id, window=windows.PREPAID)

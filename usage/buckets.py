@@ -166,10 +166,10 @@ def _wait(runs: Runs, period: int, surplus: int, now: int) -> int:
 
 
 def _reset(runs: Runs, period: int, now: int) -> int:
-    """µs until everything has left."""
+    """µs until everything has left: longer than the period, for what is leased counts from the end of its life."""
     for run in reversed(runs):
         if run[1]:
-            return min(period, run[0] + period - now)
+            return run[0] + period - now
     return 0
 
 
@@ -348,11 +348,11 @@ def _least_left(rules: Rules, state: State, life: int, now: int, wall: int) -> t
     limit, left, reset = 0, PLENTY, 0
     for window in rules.windows:
         used = state.used(window.period)
-        rest, whole = max(0, window.most - _sum(used.runs)), _reset(used.runs, window.period, now)
-        if window.burst and _at_once(used, window, now) < rest:
-            rest, whole = _at_once(used, window, now), math.ceil(_over(used, window, now))
+        rest = max(0, window.most - _sum(used.runs))
+        if window.burst:
+            rest = min(rest, _at_once(used, window, now))
         if rest < left:
-            limit, left, reset = window.most, rest, whole
+            limit, left, reset = window.most, rest, _reset(used.runs, window.period, now)
     if rules.daily:
         rest = max(0, rules.daily - _busiest_day(state, wall, life))
         if rest < left:
@@ -387,13 +387,14 @@ def _request_fault(rules: Rules, state: State, life: int, now: int, wall: int) -
     for window in rules.windows:
         used = state.used(window.period)
         wait = _wait(used.runs, window.period, _sum(used.runs) + 1 - window.most, now)
-        whole, burst = _reset(used.runs, window.period, now), 0
+        burst = 0
         if window.burst and _at_once(used, window, now) < 1:
-            step, over = _step(window), _over(used, window, now)
-            room_in = math.floor(over + step - window.burst * step) + 1
+            step = _step(window)
+            room_in = math.floor(_over(used, window, now) + step - window.burst * step) + 1
             if room_in > wait:
-                wait, whole, burst = room_in, math.ceil(over), window.burst
+                wait, burst = room_in, window.burst
         if wait > worst[1]:
+            whole = _reset(used.runs, window.period, now)
             worst = (REQUESTS, wait, window.most, whole, window.period, burst)
     if rules.daily and _busiest_day(state, wall, life) >= rules.daily:
         left = DAY - wall % DAY

@@ -51,6 +51,7 @@ class Hand:
         "is_asked",
         "level",
         "like",
+        "limit",
         "low",
         "missed_at",
         "name",
@@ -58,6 +59,7 @@ class Hand:
         "purses",
         "receipts",
         "refused",
+        "refused_era",
         "refused_tokens",
         "refused_until",
         "requests",
@@ -96,10 +98,13 @@ class Hand:
         self.low = -1.0
         self.is_asked = False
         self.refused: Refused | None = None
+        self.refused_era = 0
         self.refused_tokens = 0
         self.refused_until = NEVER
         #: What the store said last: requests and tokens left beside those in hand, and when they are as if never used.
         self.info: Got | None = None
+        #: Which limit on requests has the least left.
+        self.limit = 0
         self.base: Amount = ENOUGH
         self.tokens_base: Amount = ENOUGH
         self.reset_at = self.tokens_reset_at = NEVER
@@ -210,10 +215,12 @@ class Hand:
     def hear(self, got: Got, now: float) -> None:
         """What the store said."""
         self.info = got
-        self.reset_at = now + got.reset / SECOND
-        self.tokens_reset_at = now + got.tokens_reset / SECOND
-        self.base = got.left if got.limit else ENOUGH
-        self.tokens_base = got.tokens_left if self.per_minute else ENOUGH
+        if got.limit:
+            # Else the store that counts them was not asked: what it said last is the best that is known.
+            self.limit, self.base, self.reset_at = got.limit, got.left, now + got.reset / SECOND
+        if self.per_minute:
+            self.tokens_base = got.tokens_left
+            self.tokens_reset_at = now + got.tokens_reset / SECOND
 
     def miss(self, now: float) -> None:
         """A call found nothing in hand."""
@@ -226,7 +233,7 @@ class Hand:
     @property
     def liked(self) -> int:
         """Nothing is taken ahead near the limit: it would be somebody else's last."""
-        return self.like if self.info and (self.info.left >= FEW or not self.info.limit) else 0
+        return self.like if self.info and self.base >= FEW else 0
 
 
 class Leftover(NamedTuple):
@@ -263,6 +270,7 @@ class Purse:
         "name",
         "refused",
         "refused_bound",
+        "refused_era",
         "refused_until",
         "slice_id",
         "unit",
@@ -296,6 +304,7 @@ class Purse:
         self.is_gone = False
         self.refused: Refused | None = None
         self.refused_bound = 0
+        self.refused_era = 0
         self.refused_until = NEVER
 
     def has(self, amount: int, now: float) -> bool:
@@ -359,8 +368,7 @@ def least_requests(hands: Sequence[Hand], at: float) -> Left | None:
             tight, least = hand, left
     if tight is None:
         return None
-    limit = tight.info.limit if tight.info else 0
-    return Left(limit, max(0, int(least)), max(0.0, tight.reset_at - at))
+    return Left(tight.limit, max(0, int(least)), max(0.0, tight.reset_at - at))
 
 
 def least_tokens(hands: Sequence[Hand], at: float) -> Left | None:
@@ -451,7 +459,7 @@ class Lease:
                 continue
             if hand.base < ENOUGH:
                 left = int(hand.requests_left)
-                found.append((kind, "requests", info.limit, left + 1, left))
+                found.append((kind, "requests", hand.limit, left + 1, left))
             if hand.slots < ENOUGH:
                 left = info.slots_left + int(hand.slots)
                 found.append((kind, "slots", hand.rules.slots, left + 1, left))

@@ -12,7 +12,7 @@ from tenants.clock import Clock
 from tenants.limits import Unit
 from usage import windows
 from usage.budget_terms import SLICE_SECONDS, BudgetAsk, Lent, Part, Reply, Short
-from usage.hands import ENOUGH, Amount, Hand, Purse, bind
+from usage.hands import ENOUGH, Amount, Hand, Purse, bind, least_requests, least_tokens
 from usage.keeper import Keeper
 from usage.parked import Parked
 from usage.wants import Reason, Refused, Want
@@ -28,6 +28,10 @@ _RENEW_SECONDS: Final = 3.0
 _ASK_ANYWAY_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 0.5
 _FORGET_SECONDS: Final = 10.0
+#: Where less is left beside all slices than so many times what we have, others may want it: then it goes back so many seconds
+#: after the last call, while theirs still wait (usage/leases.py).
+_PLENTY: Final = 4
+_SHARED_SECONDS: Final = 0.05
 #: Of a purse in use goes back what nobody needed only if it is at least this share of what is free: a trip takes the write lock.
 _WORTH_A_TRIP: Final = 4
 #: Calls that find too little this soon after one another are reason to borrow more; at most for so many calls.
@@ -108,11 +112,14 @@ class BudgetDesk:
         self._purses: dict[tuple[int, Unit, str], Purse] = {}
         self._queue: deque[Parked] = deque()
         self._returns: dict[int, int] = {}
+        self._scarce: set[Purse] = set()
         self._is_busy = False
         #: A trip failed: it may have been carried out all the same.
         self._is_unsure = False
         self._renewed_at = self._looked_at = clock.monotonic()
         self._away_until = float("-inf")
+        #: Refusals are remembered within one.
+        self._era = 0
 
     def __len__(self) -> int:
         return len(self._purses)
@@ -168,7 +175,9 @@ class BudgetDesk:
             return unavailable(call)
         for purse, amount in call.purses:
             refused = purse.refused
-            if refused is None or purse.refused_until <= now or purse.has(amount, now):
+            if refused is None or purse.refused_until <= now or purse.refused_era != self._era:
+                continue
+            if purse.has(amount, now):
                 continue
             # What only waits for others at one size may be beyond the limit at a larger one, and then it is final.
             is_known = (
@@ -179,6 +188,10 @@ class BudgetDesk:
             if is_known:
                 return refused
         return None
+
+    def forget_refusals(self) -> None:
+        """Something was changed: what was refused a moment ago may be allowed."""
+        self._era += 1
 
     # --- trips ---
 
@@ -191,6 +204,12 @@ class BudgetDesk:
                 else:
                     purse.like //= 2
                 purse.missed_at = now
+        self._queue.append(call)
+
+    def ask_again(self, call: Parked) -> None:
+        """For a call that was refused."""
+        for purse, _ in call.purses:
+            purse.asking += 1
         self._queue.append(call)
 
     def send(self, now: float) -> None:
@@ -299,6 +318,8 @@ class BudgetDesk:
                 pending = self._returns.get(grant.slice_id, 0)
                 purse.learn(grant.slice_id, grant.lent - pending, until)
                 purse.beside = grant.left + pending
+                if purse.slice_id and purse.beside < _PLENTY * purse.lent:
+                    self._scarce.add(purse)
         if news.slices is not None:
             self._is_unsure = False
             known = {purse.slice_id for purse in self._purses.values()}
@@ -345,8 +366,10 @@ class BudgetDesk:
             purse.unit,
             purse.window,
             short.reset_at,
+            requests=least_requests(call.ruled, now),
+            tokens=least_tokens(call.ruled, now),
         )
-        purse.refused, purse.refused_bound = refused, amount
+        purse.refused, purse.refused_bound, purse.refused_era = refused, amount, self._era
         purse.refused_until = now + _REMEMBERED
         _asks_no_more(call)
         call.refused = refused
@@ -363,7 +386,15 @@ class BudgetDesk:
                 if purse.is_idle and now - max(purse.used_at, purse.missed_at) > _FORGET_SECONDS:
                     purse.is_gone = True
                     del self._purses[key]
+        self._share(now)
         self.send(now)
+
+    def _share(self, now: float) -> None:
+        for purse in list(self._scarce):
+            if purse.free == ENOUGH or not purse.lent:
+                self._scarce.discard(purse)
+            elif now - purse.used_at >= _SHARED_SECONDS:
+                self._return(purse, 0.0)
 
     def _look_at(self, purse: Purse, now: float) -> None:
         if purse.free == ENOUGH:

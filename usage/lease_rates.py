@@ -14,7 +14,7 @@ from usage.levels import Level
 from usage.parked import Parked
 from usage.rate_terms import MAX_LIFE, SECOND, SLOT_LIFE, Ask, Got, Having, Part, Receipt
 from usage.tiers import UNASKED, Giving, Outcome, Tiers, Trip
-from usage.wants import Reason, Refused
+from usage.wants import Left, Reason, Refused
 
 #: The life of a lease (µs) that is taken ahead. What a life is short of, a window is long of.
 _LONG_LIFE: Final = SECOND * 3 // 4
@@ -64,6 +64,8 @@ class RateDesk:
         self._givings: dict[tuple[str, tuple[Receipt, ...]], tuple[int, int]] = {}
         self._is_busy = False
         self._looked_at = 0.0
+        #: Refusals are remembered within one.
+        self._era = 0
 
     def __len__(self) -> int:
         return len(self._variants)
@@ -130,7 +132,7 @@ class RateDesk:
         """A refusal of just now that holds for this call too."""
         for hand in call.ruled:
             refused = hand.refused
-            if refused is None or hand.refused_until <= now:
+            if refused is None or hand.refused_until <= now or hand.refused_era != self._era:
                 continue
             if refused.reason == "tokens" and call.tokens < hand.refused_tokens:
                 continue
@@ -138,6 +140,10 @@ class RateDesk:
                 continue
             return refused
         return None
+
+    def forget_refusals(self) -> None:
+        """Something was changed: what was refused a moment ago may be allowed."""
+        self._era += 1
 
     def undo(self, call: Parked) -> None:
         """A call that does not come about after all took nothing."""
@@ -161,6 +167,10 @@ class RateDesk:
         for hand in call.ruled:
             if not hand.has(call.tokens if hand.per_minute else 0, now):
                 hand.miss(now)
+        self._queue.append(call)
+
+    def ask_again(self, call: Parked) -> None:
+        """For a call that was refused."""
         self._queue.append(call)
 
     def send(self, now: float) -> None:
@@ -353,19 +363,25 @@ class RateDesk:
         self, calls: list[Parked], hands: tuple[Hand, ...], outcome: Outcome, now: float
     ) -> None:
         answer = outcome.answer
-        hand = hands[answer.part]
+        hand, reason = hands[answer.part], _REASONS[answer.reason]
+        requests, tokens = least_requests(hands, now), least_tokens(hands, now)
+        nothing = Left(answer.limit, 0, answer.reset / SECOND)
+        if reason in ("requests", "daily"):
+            requests = nothing
+        elif reason == "tokens" and not answer.period:
+            tokens = nothing
         refused = Refused(
             hand.level.kind,
-            _REASONS[answer.reason],
+            reason,
             answer.wait / SECOND,
             answer.limit,
             period=answer.period / SECOND,
             burst=answer.burst,
-            requests=least_requests(hands, now),
-            tokens=least_tokens(hands, now),
+            requests=requests,
+            tokens=tokens,
         )
         hand.refused = refused
-        hand.refused_tokens = calls[0].tokens
+        hand.refused_tokens, hand.refused_era = calls[0].tokens, self._era
         hand.refused_until = now + min(_REMEMBERED, answer.wait / SECOND)
         for call in calls:
             call.refused = refused
@@ -394,7 +410,8 @@ class RateDesk:
 
     def _forget(self, before: float) -> None:
         for level, hand in list(self._variants.items()):
-            if hand.is_idle and hand.used_at < before:
+            # Who waits for it now has missed it a moment ago.
+            if hand.is_idle and max(hand.used_at, hand.missed_at) < before:
                 del self._variants[level]
                 if self._hands.get(level.id.int) is hand:
                     del self._hands[level.id.int]

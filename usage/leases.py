@@ -21,6 +21,10 @@ from usage.wants import Refused, Told, Want
 #: Calls that may wait for a store at once, and how long one of them does.
 _MAX_PARKED: Final = 10_000
 PARKED_SECONDS: Final = 2.0
+#: Seconds for which a call waits whom only others stand in the way: calls that may end, and workers that have in hand what their
+#: calls have ended with and give it back.
+_PATIENCE: Final = 0.35
+_ONLY_OTHERS: Final = frozenset(("concurrency", "budget_held"))
 _TICK_SECONDS: Final = 0.05
 #: Seconds for one answer of the database. Callers wait.
 _RATES_SECONDS: Final = 1.0
@@ -54,6 +58,8 @@ class Leases:
         self._rates = RateDesk(tiers, keepers[0], boot, self._went_on, clock.monotonic)
         self._budgets = BudgetDesk(bank, keepers[1], boot, self._went_on, clock, written)
         self._parked: deque[Parked] = deque()
+        #: Those that ask again with the next tick.
+        self._again: list[Parked] = []
         self._waiting = 0
         self._ticker: asyncio.TimerHandle | None = None
 
@@ -149,12 +155,15 @@ class Leases:
             refused = self._budgets.known_refusal(call, now)
         if refused is None and self._waiting >= _MAX_PARKED:
             refused = Refused(want.levels[0].kind, "overloaded", 1.0)
-        if refused is not None:
+        if refused is not None and not self._is_patient(call, refused, now):
             self._end(call, refused)
             return
         self._parked.append(call)
         self._waiting += 1
         call.is_parked = True
+        if refused is not None:
+            self._later(call)
+            return
         if not has_rates:
             self._rates.park(call, now)
             self._rates.send(now)
@@ -177,12 +186,41 @@ class Leases:
             # It was refused by the other desk, or has waited too long: what this one took goes back.
             self._undo(call)
         elif call.refused is not None:
-            self._end(call, call.refused)
+            if self._is_patient(call, call.refused, self._clock.monotonic()):
+                self._later(call)
+            else:
+                self._end(call, call.refused)
         elif call.has_rates and call.has_budgets:
             if call.waits():
                 self._finish(call, self._lease(call, call.ruled, self._clock.monotonic()))
             else:
                 self._end(call, None)
+
+    def _is_patient(self, call: Parked, refused: Refused, now: float) -> bool:
+        """Whether it is worth to ask again. Who only looks is told how it is."""
+        if call.look is not None or (refused.level == "provider" and call.want.passes_over):
+            return False
+        is_early = now - call.at < _PATIENCE and self._waiting < _MAX_PARKED
+        return is_early and refused.reason in _ONLY_OTHERS
+
+    def _later(self, call: Parked) -> None:
+        if not call.asks_again:
+            call.asks_again = True
+            self._again.append(call)
+
+    def _ask_again(self) -> None:
+        again, self._again = self._again, []
+        for call in again:
+            call.refused, call.asks_again = None, False
+            if not call.is_over and not call.has_rates:
+                self._rates.ask_again(call)
+            if not call.is_over and not call.has_budgets:
+                self._budgets.ask_again(call)
+
+    def forget_refusals(self) -> None:
+        """Something was changed: what was refused a moment ago may be allowed."""
+        self._rates.forget_refusals()
+        self._budgets.forget_refusals()
 
     def _end(self, call: Parked, refused: Refused | None) -> None:
         self._undo(call)
@@ -223,6 +261,7 @@ class Leases:
             if not call.is_over:
                 late = Refused(call.want.levels[0].kind, "overloaded", 1.0)
                 self._end(call, late if call.has_budgets else unavailable(call))
+        self._ask_again()
         self._rates.tick(now)
         self._budgets.tick(now)
 

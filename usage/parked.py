@@ -17,6 +17,7 @@ class Parked:
 
     __slots__ = (
         "answer",
+        "asks_again",
         "at",
         "bound",
         "has_budgets",
@@ -60,6 +61,8 @@ class Parked:
         self.bound = False
         self.has_budgets = not purses
         self.refused: Refused | None = None
+        #: Refused, and waits for the next tick.
+        self.asks_again = False
         self.is_over = False
         self.is_parked = False
         #: Hears what was taken, which goes back at once; None: the call wants it.

@@ -78,7 +78,7 @@ end
 
 local function reset_of(runs, period)
   for n = #runs, 1, -1 do
-    if runs[n][2] > 0 then return math.min(period, runs[n][1] + period - now) end
+    if runs[n][2] > 0 then return runs[n][1] + period - now end
   end
   return 0
 end
@@ -185,11 +185,11 @@ local function least_left(rules, state, life)
   local limit, left, reset = 0, PLENTY, 0
   for _, window in ipairs(rules[1]) do
     local used = used_of(state, window[1])
-    local rest, whole = math.max(0, window[2] - sum(used[4])), reset_of(used[4], window[1])
-    if window[3] > 0 and at_once(used, window) < rest then
-      rest, whole = at_once(used, window), math.ceil(over(used, window))
+    local rest = math.max(0, window[2] - sum(used[4]))
+    if window[3] > 0 then rest = math.min(rest, at_once(used, window)) end
+    if rest < left then
+      limit, left, reset = window[2], rest, reset_of(used[4], window[1])
     end
-    if rest < left then limit, left, reset = window[2], rest, whole end
   end
   if rules[2] > 0 then
     local rest = math.max(0, rules[2] - busiest_day(state, life))
@@ -236,13 +236,15 @@ local function fault(part, state, tokens, life)
   for _, window in ipairs(rules[1]) do
     local used = used_of(state, window[1])
     local wait = wait_for(used[4], window[1], sum(used[4]) + 1 - window[2])
-    local whole, burst = reset_of(used[4], window[1]), 0
+    local burst = 0
     if window[3] > 0 and at_once(used, window) < 1 then
-      local step, over_by = step_of(window), over(used, window)
-      local room_in = math.floor(over_by + step - window[3] * step) + 1
-      if room_in > wait then wait, whole, burst = room_in, math.ceil(over_by), window[3] end
+      local step = step_of(window)
+      local room_in = math.floor(over(used, window) + step - window[3] * step) + 1
+      if room_in > wait then wait, burst = room_in, window[3] end
     end
-    if wait > worst[2] then worst = { REQUESTS, wait, window[2], whole, window[1], burst } end
+    if wait > worst[2] then
+      worst = { REQUESTS, wait, window[2], reset_of(used[4], window[1]), window[1], burst }
+    end
   end
   if rules[2] > 0 and busiest_day(state, life) >= rules[2] then
     local left = DAY - now % DAY

@@ -24,7 +24,7 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     """What a call asks of all its levels: one request, one slot, `tokens` by estimate; and of their budgets its bounds.
 
     `levels`: those that limit anything or are prepaid. `received_at`: µs since 1970; it says to which day and month the call
-    belongs.
+    belongs. `passes_over`: a provider where all is taken is not waited for, since there are others.
     """
 
     levels: tuple[Level, ...]
@@ -32,6 +32,7 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     tokens: int
     bound_tokens: int
     bound_nano_usd: int
+    passes_over: bool = False
 
 
 class Left(NamedTuple):
@@ -46,9 +47,9 @@ class Left(NamedTuple):
 
 class Refused(NamedTuple):
     """Nothing was taken. `retry_after`: seconds until that level would let a call through, if nobody else came; None: not in
-    this period. `limit` is the one that was reached: of a rate in `period` seconds, and with a `burst` it is not reached yet, but
-    so many may come of it at once. `requests` and `tokens`: what is left of all the call's levels; None where nothing is limited,
-    or nobody was asked.
+    this period. `limit` is the one that was reached, of a rate in `period` seconds. Period 0: a store has forgotten what was used
+    of it. With a `burst` it is not reached yet, but so many may come of it at once. `requests` and `tokens`: what is left of all
+    the call's levels; None where nothing is limited, or nobody was asked.
 
     Of a budget, `remaining` is what the call may count on, `reset_at` when its window ends (µs since 1970; None: never).
     """

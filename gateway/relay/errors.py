@@ -182,7 +182,7 @@ def of_limit(refused: Refused, fitting: int = 0) -> Problem:
             429,
             "budget_held",
             f"Calls that run, or ended just now, hold what is left of the budget of this {refused.level}; try again in a moment.",
-            headers=[(b"retry-after", b"1")],
+            headers=[(b"retry-after", b"1"), *limit_headers(refused.requests, refused.tokens)],
         )
     return _of_budget(refused, fitting)
 
@@ -191,7 +191,12 @@ def _of_rate(refused: Refused) -> Problem:
     retry_after = max(1, math.ceil(refused.retry_after or 1))
     plural = "" if refused.limit == 1 else "s"
     limit = f"{refused.limit} {_REQUESTS[refused.reason]}{plural}{_in(refused.period)}"
-    if refused.burst:
+    if not refused.period and refused.reason != "concurrency":
+        sentence = (
+            f"What was used of the limit of {limit} of this {refused.level} is not known for a moment,"
+            " and counts as all of it"
+        )
+    elif refused.burst:
         sentence = (
             f"Of the {limit} of this {refused.level}, at most {refused.burst} may come at once"
         )

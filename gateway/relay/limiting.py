@@ -136,6 +136,7 @@ class Limiting:
             call.prompt_estimate + call.n * (call.output_cap or 0),
             bound.tokens_in + bound.tokens_out,
             bound.nano_usd,
+            len(self.targets) > 1,
         )
 
     def _bound(self) -> Bound:

@@ -164,12 +164,14 @@ class Relay:
             live.abandon()
 
     def _on_change(self, keys: set[UUID], tenants: set[UUID]) -> None:
-        """Look up afresh whoever is in the middle of a call and may have lost the right to it."""
+        """Look up afresh whoever is in the middle of a call and may have lost the right to it. Who was refused may be allowed."""
+        self.leases.forget_refusals()
         for live in [live for live in self.live if live.concerns(keys, tenants)]:
             self._look_again(live)
 
     def _on_reset(self) -> None:
         """Nobody can say what changed, or the house's own settings did: everybody is looked up afresh."""
+        self.leases.forget_refusals()
         for live in [live for live in self.live if live.exchange.known is not None]:
             self._look_again(live)
         self._read_timeouts()

@@ -573,6 +573,7 @@ def watched() -> tuple[Relay, Running, list[Callable[[Found], None]]]:
     asked: list[Callable[[Found], None]] = []
     relay.live = {running}
     relay._read_timeouts = lambda: None  # type: ignore[method-assign]
+    relay.leases = edge.Edge().leases
     relay.snapshot = Snapshot(HeldClock(), HeldExecutor())
     relay.snapshot.load = lambda fingerprint, answer: asked.append(answer)  # type: ignore[method-assign]
     return relay, running, asked

@@ -115,11 +115,24 @@ def test_who_asked_for_it_gets_a_shorter_answer_instead() -> None:
     assert (edge.status, edge.header("x-gatehouse-max-tokens")) == (200, "10")
 
 
+def test_who_waits_for_others_is_served_when_they_end() -> None:
+    body = {**CHAT, "max_tokens": 50}
+    edge = spender(size(body) * 1000 + 150_000)
+    edge.call(body)
+    second = Edge(found=edge.found, limits=edge.leases).call(body)
+    edge.leases.look(edge.clock.seconds)
+    assert (second.status, second.requests) == (0, [])
+    edge.answer(200, GOOD)
+    edge.wait()
+    assert len(second.requests) == 1
+
+
 def test_what_only_calls_in_flight_hold_is_worth_another_try() -> None:
     body = {**CHAT, "max_tokens": 50}
     edge = spender(size(body) * 1000 + 150_000)
     edge.call(body)
     second = Edge(found=edge.found, limits=edge.leases).call(body)
+    edge.wait()
     assert (second.status, second.error["code"]) == (429, "budget_held")
     assert second.header("retry-after") == "1"
     assert second.header("x-should-retry") is None
