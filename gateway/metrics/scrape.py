@@ -46,11 +46,13 @@ class AuditHeads(Collector):
 
 
 class KeyBudgets(Collector):
-    """How much of its budgets each key has used. Left out while the database is away."""
+    """How much of its budgets each key has used, at this very scrape: a key that has ended is not in it. Left out while the
+    database is away.
+    """
 
     def __init__(self) -> None:
         self._look = Look("key budgets", budgets.look_at_key_budgets)
-        self._watch = Watch(fresh=FRESH_SECONDS)
+        self._watch = Watch()
 
     def collect(self) -> Iterable[Metric]:
         (found,) = self._watch.findings([self._look])

@@ -8,11 +8,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from gateway.metrics import budgets
+from gateway.metrics.scrape import KeyBudgets
 from keys import tokens
 from keys.services import Issued, issue_key, revoke_key, rotate_key, update_key
 from tenants.actor import Actor
 from tenants.models import Tenant
-from tenants.services import update_tenant
+from tenants.services import create_tenant, update_tenant
 from tests.gateway.api.calls import rollup
 from usage.models import Balance
 
@@ -55,6 +56,20 @@ def test_a_key_has_the_ratio_of_the_budget_of_which_it_used_most(
     assert {frozenset(sample.labels) for sample in family.samples} == {
         frozenset({"team", "key_prefix"})
     }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_that_ended_is_gone_from_the_very_next_scrape(staging: Actor) -> None:
+    tenant = create_tenant(actor=staging, name="Acme")
+    issued = issue_key(actor=staging, tenant_id=tenant.id, name="a", cost_budget_usd="2")
+    collector = KeyBudgets()
+
+    def scraped() -> list[str]:
+        return [sample.labels["key_prefix"] for it in collector.collect() for sample in it.samples]
+
+    assert scraped() == [prefix(issued)]
+    revoke_key(actor=staging, key_id=issued.key.id)
+    assert scraped() == []
 
 
 def test_a_key_that_ended_is_gone_and_a_rotated_one_has_its_new_name(
