@@ -24,6 +24,8 @@ PARKED_SECONDS: Final = 2.0
 #: Seconds for which a call waits whom only others stand in the way: calls that may end, and workers that have in hand what their
 #: calls have ended with and give it back.
 _PATIENCE: Final = 0.35
+#: Such calls at once: each has a seat, and a flood of them must not take everybody's.
+_MOST_PATIENT: Final = 200
 _ONLY_OTHERS: Final = frozenset(("concurrency", "budget_held"))
 _TICK_SECONDS: Final = 0.05
 #: Seconds for one answer of the database. Callers wait.
@@ -60,7 +62,7 @@ class Leases:
         self._parked: deque[Parked] = deque()
         #: Those that ask again with the next tick.
         self._again: list[Parked] = []
-        self._waiting = 0
+        self._waiting = self._patient = 0
         self._ticker: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -200,10 +202,14 @@ class Leases:
         """Whether it is worth to ask again. Who only looks is told how it is."""
         if call.look is not None or (refused.level == "provider" and call.want.passes_over):
             return False
-        is_early = now - call.at < _PATIENCE and self._waiting < _MAX_PARKED
-        return is_early and refused.reason in _ONLY_OTHERS
+        if refused.reason not in _ONLY_OTHERS or now - call.at >= _PATIENCE:
+            return False
+        return call.is_patient or self._patient < _MOST_PATIENT
 
     def _later(self, call: Parked) -> None:
+        if not call.is_patient:
+            call.is_patient = True
+            self._patient += 1
         if not call.asks_again:
             call.asks_again = True
             self._again.append(call)
@@ -239,7 +245,8 @@ class Leases:
 
     def _close(self, call: Parked) -> None:
         self._waiting -= call.is_parked
-        call.is_parked = False
+        self._patient -= call.is_patient
+        call.is_parked = call.is_patient = False
         call.is_over = True
 
     def _undo(self, call: Parked) -> None:

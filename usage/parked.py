@@ -24,6 +24,7 @@ class Parked:
         "has_rates",
         "is_over",
         "is_parked",
+        "is_patient",
         "life",
         "look",
         "purses",
@@ -65,6 +66,8 @@ class Parked:
         self.asks_again = False
         self.is_over = False
         self.is_parked = False
+        #: It has been refused already, and asked again.
+        self.is_patient = False
         #: Hears what was taken, which goes back at once; None: the call wants it.
         self.look: Callable[[Sequence[Told]], None] | None = None
 

@@ -218,6 +218,21 @@ def test_whoever_has_no_more_running_than_may_is_never_refused() -> None:
         lease.release()
 
 
+def test_a_flood_of_refused_calls_does_not_wait() -> None:
+    rig, narrow = Rig(), level(concurrency=1)
+    rig.lease(narrow)
+    want = Want((narrow,), rig.clock.micros, 1, 1, 1)
+    found: list[Lease | Refused] = []
+    for _ in range(1_000):
+        rig.workers[0].take(want, rig.clock.seconds, found.append, lambda: True)
+    assert len(found) == 800
+    rig.after(0.5)
+    assert len(found) == 1_000
+    assert all(isinstance(answer, Refused) for answer in found)
+    rig.take(narrow)
+    assert rig.answers == [], "there is room for patience again"
+
+
 def test_slots_of_a_long_call_stay_taken_and_those_of_a_dead_worker_do_not() -> None:
     rig, narrow = Rig(workers=2), level(concurrency=1)
     rig.lease(narrow)
