@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 
 #: What says that a batch holds something that no table takes, rather than that the database is away.
 _DATA_FAULTS: Final = (IntegrityError, DataError, ValueError, OverflowError, TypeError)
-#: Failures in a row after which it is not the moment that is at fault.
-_STUBBORN: Final = 4
 #: Seconds before asking again a database that failed; doubled each time.
 _FIRST_BACKOFF: Final = 0.25
 _LONGEST_BACKOFF: Final = 2.0
@@ -89,7 +87,6 @@ class Flusher:
         #: Taken from the journal, not yet in the tables.
         self._batch: Batch | None = None
         self._backoff = _FIRST_BACKOFF
-        self._in_a_row = 0
         self._working = threading.RLock()
         self._wake = threading.Event()
         self._stop_by: float | None = None
@@ -196,7 +193,7 @@ class Flusher:
         if connection.vendor != "sqlite" or self.counters.batches == batches:
             # A file that is written again and again stays open: opening it costs as much as fifty calls.
             close_old_connections()
-        self._backoff, self._in_a_row = _FIRST_BACKOFF, 0
+        self._backoff = _FIRST_BACKOFF
         return self._interval
 
     def _release(self) -> None:
@@ -208,7 +205,6 @@ class Flusher:
 
     def _failed(self, fault: Exception) -> float:
         self.counters.failures += 1
-        self._in_a_row += 1
         waiting = self._journal.pending
         if isinstance(fault, Error | OSError):
             log.warning("The ledger cannot be written, %d records wait: %s", waiting, fault)
@@ -225,9 +221,7 @@ class Flusher:
         """One transaction; if the data is at fault, halves, down to the one call, which is set apart."""
         try:
             applied = apply(items, boot)
-        except Exception as fault:
-            if not self._is_of_the_data(fault):
-                raise
+        except _DATA_FAULTS as fault:
             if len(items) == 1:
                 self._reject(items[0], fault)
                 return
@@ -237,12 +231,6 @@ class Flusher:
             return
         self.counters.batches += 1
         self.counters.calls += applied.logs
-
-    def _is_of_the_data(self, fault: Exception) -> bool:
-        """A fault of ours in what one call needs stops all others as well: one that does not pass counts as its call's."""
-        if isinstance(fault, _DATA_FAULTS):
-            return True
-        return self._in_a_row >= _STUBBORN and not isinstance(fault, Error | OSError)
 
     def _reject(self, item: Item, fault: Exception) -> None:
         path = append_rejected(self._journal.folder, self._journal.boot, _records(item))

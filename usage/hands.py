@@ -22,6 +22,8 @@ _MOST_LIKED: Final = 4096
 _OFTEN_SECONDS: Final = 0.25
 #: Requests or slots left of a level below which nothing is taken ahead or kept.
 FEW: Final = 32
+#: So many times what a worker has of a balance is plenty.
+_PLENTY: Final = 4
 
 Receipts = tuple[Receipt, ...]
 #: A whole number, exact; or ENOUGH.
@@ -342,6 +344,13 @@ class Purse:
         self.free -= amount
         self.lent -= amount
         return amount
+
+    @property
+    def is_scarce(self) -> bool:
+        """What is left beside all slices is little beside what we have of it."""
+        if not self.slice_id or self.free == ENOUGH:
+            return False
+        return self.beside < _PLENTY * (self.free + self.bound)
 
     @property
     def is_idle(self) -> bool:

@@ -28,9 +28,7 @@ _RENEW_SECONDS: Final = 3.0
 _ASK_ANYWAY_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 0.5
 _FORGET_SECONDS: Final = 10.0
-#: Where less is left beside all slices than so many times what we have, others may want it: then it goes back so many seconds
-#: after the last call, while theirs still wait (usage/leases.py).
-_PLENTY: Final = 4
+#: The same where little is left: others may want it, and wait for it (usage/waiting.py).
 _SHARED_SECONDS: Final = 0.05
 #: Of a purse in use goes back what nobody needed only if it is at least this share of what is free: a trip takes the write lock.
 _WORTH_A_TRIP: Final = 4
@@ -81,6 +79,7 @@ class _Trip(NamedTuple):
     rest: _Rest | None
     calls: list[Parked]
     asks: tuple[BudgetAsk, ...]
+    era: int
 
 
 class _News(NamedTuple):
@@ -198,18 +197,12 @@ class BudgetDesk:
     def park(self, call: Parked, now: float) -> None:
         for purse, amount in call.purses:
             purse.asking += 1
-            if not purse.has(amount, now):
+            if call.waiter is None and not purse.has(amount, now):
                 if now - purse.missed_at < _OFTEN_SECONDS:
                     purse.like = min(_MOST_LIKED * amount, max(amount, 2 * purse.like))
                 else:
                     purse.like //= 2
                 purse.missed_at = now
-        self._queue.append(call)
-
-    def ask_again(self, call: Parked) -> None:
-        """For a call that was refused."""
-        for purse, _ in call.purses:
-            purse.asking += 1
         self._queue.append(call)
 
     def send(self, now: float) -> None:
@@ -226,7 +219,7 @@ class BudgetDesk:
         # A renewal tells what is lent, so everything has to be back before it.
         back = {} if renews else {key: returns[key] for key in returns.keys() & asked}
         others = {key: amount for key, amount in returns.items() if key not in back}
-        trip = _Trip(now, others, back, renews, rest, calls, self._asks(calls))
+        trip = _Trip(now, others, back, renews, rest, calls, self._asks(calls), self._era)
         self._is_busy = True
         self._keeper.do(lambda: self._make(trip), lambda news: self._came_back(trip, news))
 
@@ -303,7 +296,7 @@ class BudgetDesk:
                 self._serve(call, now)
         for call, reply in zip(trip.calls, news.replies, strict=True):
             if isinstance(reply, Short):
-                self._refuse(call, reply, now)
+                self._refuse(call, reply, now, trip.era)
         self.send(now)
 
     def _hear(self, trip: _Trip, news: _News) -> None:
@@ -318,7 +311,7 @@ class BudgetDesk:
                 pending = self._returns.get(grant.slice_id, 0)
                 purse.learn(grant.slice_id, grant.lent - pending, until)
                 purse.beside = grant.left + pending
-                if purse.slice_id and purse.beside < _PLENTY * purse.lent:
+                if purse.is_scarce:
                     self._scarce.add(purse)
         if news.slices is not None:
             self._is_unsure = False
@@ -352,7 +345,8 @@ class BudgetDesk:
         if call.has_budgets:
             self._settle(call)
 
-    def _refuse(self, call: Parked, short: Short, now: float) -> None:
+    def _refuse(self, call: Parked, short: Short, now: float, era: int) -> None:
+        """`era`: in which it asked."""
         purse, amount = call.purses[short.part]
         reason: Reason = "budget_held" if short.reason == "held" else "budget_exhausted"
         if short.reason == "exhausted" and purse.kind == "account" and purse.window == "prepaid":
@@ -369,7 +363,7 @@ class BudgetDesk:
             requests=least_requests(call.ruled, now),
             tokens=least_tokens(call.ruled, now),
         )
-        purse.refused, purse.refused_bound, purse.refused_era = refused, amount, self._era
+        purse.refused, purse.refused_bound, purse.refused_era = refused, amount, era
         purse.refused_until = now + _REMEMBERED
         _asks_no_more(call)
         call.refused = refused
@@ -391,7 +385,7 @@ class BudgetDesk:
 
     def _share(self, now: float) -> None:
         for purse in list(self._scarce):
-            if purse.free == ENOUGH or not purse.lent:
+            if not purse.is_scarce:
                 self._scarce.discard(purse)
             elif now - purse.used_at >= _SHARED_SECONDS:
                 self._return(purse, 0.0)

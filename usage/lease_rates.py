@@ -164,13 +164,9 @@ class RateDesk:
     # --- trips ---
 
     def park(self, call: Parked, now: float) -> None:
-        for hand in call.ruled:
+        for hand in call.ruled if call.waiter is None else ():
             if not hand.has(call.tokens if hand.per_minute else 0, now):
                 hand.miss(now)
-        self._queue.append(call)
-
-    def ask_again(self, call: Parked) -> None:
-        """For a call that was refused."""
         self._queue.append(call)
 
     def send(self, now: float) -> None:
@@ -188,10 +184,10 @@ class RateDesk:
             return
         asks = tuple(self._ask(calls) if calls else _ahead(hands[0]) for hands, calls in errands)
         trip = Trip(self._take_givings(), havings, asks)
-        self._is_busy = True
+        self._is_busy, era = True, self._era
         self._keeper.do(
             lambda: self._tiers.work(trip),
-            lambda outcomes: self._came_back(now, errands, trip, outcomes),
+            lambda outcomes: self._came_back(now, errands, trip, outcomes, era),
         )
 
     def _take_givings(self) -> tuple[Giving, ...]:
@@ -255,11 +251,16 @@ class RateDesk:
         return tuple(found)
 
     def _came_back(
-        self, sent: float, errands: list[_Errand], trip: Trip, outcomes: list[Outcome] | None
+        self,
+        sent: float,
+        errands: list[_Errand],
+        trip: Trip,
+        outcomes: list[Outcome] | None,
+        era: int,
     ) -> None:
         now = self._monotonic()
         try:
-            self._hear_and_tell(sent, errands, trip, outcomes, now)
+            self._hear_and_tell(sent, errands, trip, outcomes, now, era)
         finally:
             # Only now: who was told may ask for more, and what that is depends on all that was heard.
             self._is_busy = False
@@ -274,21 +275,27 @@ class RateDesk:
         trip: Trip,
         outcomes: list[Outcome] | None,
         now: float,
+        era: int,
     ) -> None:
         for hands, calls in errands:
             if not calls:
                 hands[0].is_asked = False
+        told: list[Parked] = []
         if outcomes is None:
             for call in [call for _, calls in errands for call in calls]:
                 call.refused = Refused(call.want.levels[0].kind, "overloaded", 1.0)
-                self._settle(call)
+                told.append(call)
         else:
             for errand, ask, outcome in zip(errands, trip.asks, outcomes, strict=True):
-                self._answered(errand, ask, outcome, sent, now)
+                told += self._answered(errand, ask, outcome, sent, now, era)
+        # Each has what it was granted before anybody is told: whom that lets go on must not be served with what is another's.
+        for call in told:
+            self._settle(call)
 
     def _answered(
-        self, errand: _Errand, ask: Ask, outcome: Outcome, sent: float, now: float
-    ) -> None:
+        self, errand: _Errand, ask: Ask, outcome: Outcome, sent: float, now: float, era: int
+    ) -> list[Parked]:
+        """Gives those who are to be told."""
         hands, calls = errand
         granted, until = outcome.answer.calls, sent + ask.life / SECOND
         is_late = now >= until
@@ -302,14 +309,17 @@ class RateDesk:
             hand.low = requests / 2 if requests > 1 and not is_late else -1.0
             over = Leftover(hand, outcome.receipts, requests, tokens)
             self._keep(over, 0.0 if is_late else until)
+        told = []
         for call in calls[:granted]:
             if is_late:
                 call.life = min(MAX_LIFE, 4 * call.life)
                 self._queue.append(call)
-            else:
-                self._grant(call, outcome, now)
+            elif self._grant(call, outcome, now):
+                told.append(call)
         if granted < len(calls):
-            self._refuse(calls[granted:], hands, outcome, now)
+            self._refuse(calls[granted:], hands, outcome, now, era)
+            told += calls[granted:]
+        return told
 
     def _hear(self, hand: Hand, part: Part, got: Got, sent: float, now: float) -> None:
         hand.hear(got, now)
@@ -337,7 +347,8 @@ class RateDesk:
         hand.add(Spare(requests, tokens, until, ahead.receipts))
         self._leased.add(hand)
 
-    def _grant(self, call: Parked, outcome: Outcome, now: float) -> None:
+    def _grant(self, call: Parked, outcome: Outcome, now: float) -> bool:
+        """False: it does not wait any more, and what was for it goes back."""
         taken = [
             Leftover(
                 hand,
@@ -350,18 +361,24 @@ class RateDesk:
         if not call.is_waiting:
             for each in taken:
                 self.put_back(each)
-            return
+            return False
         for each in taken:
             each.hand.calls += 1
             each.hand.slots -= 1
             each.hand.used_at = now
         call.taken = taken
         call.has_rates = True
-        self._settle(call)
+        return True
 
     def _refuse(
-        self, calls: list[Parked], hands: tuple[Hand, ...], outcome: Outcome, now: float
+        self,
+        calls: list[Parked],
+        hands: tuple[Hand, ...],
+        outcome: Outcome,
+        now: float,
+        era: int,
     ) -> None:
+        """`era`: in which they asked."""
         answer = outcome.answer
         hand, reason = hands[answer.part], _REASONS[answer.reason]
         requests, tokens = least_requests(hands, now), least_tokens(hands, now)
@@ -381,11 +398,10 @@ class RateDesk:
             tokens=tokens,
         )
         hand.refused = refused
-        hand.refused_tokens, hand.refused_era = calls[0].tokens, self._era
+        hand.refused_tokens, hand.refused_era = calls[0].tokens, era
         hand.refused_until = now + min(_REMEMBERED, answer.wait / SECOND)
         for call in calls:
             call.refused = refused
-            self._settle(call)
 
     # --- what is not used ---
 

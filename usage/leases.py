@@ -14,19 +14,14 @@ from usage.hands import Hand, Lease, Leftover, Purse, bind
 from usage.keeper import Keeper
 from usage.lease_budgets import Bank, BudgetDesk, Written, unavailable
 from usage.lease_rates import RateDesk
-from usage.parked import Answered, Parked
+from usage.parked import Answered, Parked, Waiter
 from usage.tiers import Tiers
+from usage.waiting import WaitingRoom
 from usage.wants import Refused, Told, Want
 
 #: Calls that may wait for a store at once, and how long one of them does.
 _MAX_PARKED: Final = 10_000
 PARKED_SECONDS: Final = 2.0
-#: Seconds for which a call waits whom only others stand in the way: calls that may end, and workers that have in hand what their
-#: calls have ended with and give it back.
-_PATIENCE: Final = 0.35
-#: Such calls at once: each has a seat, and a flood of them must not take everybody's.
-_MOST_PATIENT: Final = 200
-_ONLY_OTHERS: Final = frozenset(("concurrency", "budget_held"))
 _TICK_SECONDS: Final = 0.05
 #: Seconds for one answer of the database. Callers wait.
 _RATES_SECONDS: Final = 1.0
@@ -60,9 +55,8 @@ class Leases:
         self._rates = RateDesk(tiers, keepers[0], boot, self._went_on, clock.monotonic)
         self._budgets = BudgetDesk(bank, keepers[1], boot, self._went_on, clock, written)
         self._parked: deque[Parked] = deque()
-        #: Those that ask again with the next tick.
-        self._again: list[Parked] = []
-        self._waiting = self._patient = 0
+        self._room = WaitingRoom(self._ask_again)
+        self._waiting = 0
         self._ticker: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -76,6 +70,7 @@ class Leases:
         return {
             **self._tiers.report(),
             "parked": self._waiting,
+            "patient": len(self._room),
             "levels": len(self._rates),
             "balances": len(self._budgets),
         }
@@ -139,39 +134,52 @@ class Leases:
         look: Callable[[Sequence[Told]], None] | None = None,
     ) -> None:
         """Calls `answer` with a lease or a refusal, maybe before it returns. Whoever does not wait any more takes nothing."""
+        self._attempt(want, now, answer, waits, look, None)
+
+    def _ask_again(self, waiter: Waiter, now: float) -> None:
+        self._attempt(waiter.want, now, waiter.answer, waiter.waits, None, waiter)
+
+    def _attempt(
+        self,
+        want: Want,
+        now: float,
+        answer: Answered,
+        waits: Callable[[], bool],
+        look: Callable[[Sequence[Told]], None] | None,
+        waiter: Waiter | None,
+    ) -> None:
         hands = [self._rates.hand(level) for level in want.levels]
         purses = _NONE
         if any(hand.budgets for hand in hands):
             purses = [pair for hand in hands for pair in self._budgets.purses(hand, want)]
         call = Parked(want, hands, purses, answer, waits, now)
-        call.look = look
+        call.look, call.waiter = look, waiter
         has_budgets = call.has_budgets or self._budgets.try_take(call, now)
         has_rates = call.has_rates or self._rates.try_take(call, now)
         if has_budgets and has_rates:
             self._finish(call, self._lease(call, hands, now))
             return
-        refused = None
-        if not has_rates:
-            refused = self._rates.known_refusal(call, now)
-        if refused is None and not has_budgets:
-            refused = self._budgets.known_refusal(call, now)
+        refused = None if waiter else self._known_refusal(call, now)
         if refused is None and self._waiting >= _MAX_PARKED:
             refused = Refused(want.levels[0].kind, "overloaded", 1.0)
-        if refused is not None and not self._is_patient(call, refused, now):
+        if refused is not None:
             self._end(call, refused)
             return
         self._parked.append(call)
         self._waiting += 1
         call.is_parked = True
-        if refused is not None:
-            self._later(call)
-            return
         if not has_rates:
             self._rates.park(call, now)
             self._rates.send(now)
         if not has_budgets:
             self._budgets.park(call, now)
             self._budgets.send(now)
+
+    def _known_refusal(self, call: Parked, now: float) -> Refused | None:
+        refused = None if call.has_rates else self._rates.known_refusal(call, now)
+        if refused is None and not call.has_budgets:
+            refused = self._budgets.known_refusal(call, now)
+        return refused
 
     def _lease(self, call: Parked, hands: Sequence[Hand], now: float) -> Lease:
         tokens = [
@@ -188,40 +196,12 @@ class Leases:
             # It was refused by the other desk, or has waited too long: what this one took goes back.
             self._undo(call)
         elif call.refused is not None:
-            if self._is_patient(call, call.refused, self._clock.monotonic()):
-                self._later(call)
-            else:
-                self._end(call, call.refused)
+            self._end(call, call.refused)
         elif call.has_rates and call.has_budgets:
             if call.waits():
                 self._finish(call, self._lease(call, call.ruled, self._clock.monotonic()))
             else:
                 self._end(call, None)
-
-    def _is_patient(self, call: Parked, refused: Refused, now: float) -> bool:
-        """Whether it is worth to ask again. Who only looks is told how it is."""
-        if call.look is not None or (refused.level == "provider" and call.want.passes_over):
-            return False
-        if refused.reason not in _ONLY_OTHERS or now - call.at >= _PATIENCE:
-            return False
-        return call.is_patient or self._patient < _MOST_PATIENT
-
-    def _later(self, call: Parked) -> None:
-        if not call.is_patient:
-            call.is_patient = True
-            self._patient += 1
-        if not call.asks_again:
-            call.asks_again = True
-            self._again.append(call)
-
-    def _ask_again(self) -> None:
-        again, self._again = self._again, []
-        for call in again:
-            call.refused, call.asks_again = None, False
-            if not call.is_over and not call.has_rates:
-                self._rates.ask_again(call)
-            if not call.is_over and not call.has_budgets:
-                self._budgets.ask_again(call)
 
     def forget_refusals(self) -> None:
         """Something was changed: what was refused a moment ago may be allowed."""
@@ -231,8 +211,16 @@ class Leases:
     def _end(self, call: Parked, refused: Refused | None) -> None:
         self._undo(call)
         self._close(call)
-        if refused is not None and call.waits():
-            call.answer(refused)
+        now, waiter = self._clock.monotonic(), call.waiter
+        if refused is None or not call.waits():
+            if waiter is not None:
+                self._room.left(waiter, now)
+            return
+        if call.look is None:
+            waiter = waiter or Waiter(call.want, call.answer, call.waits, call.at)
+            if self._room.refused(waiter, refused, now):
+                return
+        call.answer(refused)
 
     def _finish(self, call: Parked, lease: Lease) -> None:
         self._close(call)
@@ -242,11 +230,12 @@ class Leases:
             call.look(told)
             return
         call.answer(lease)
+        if call.waiter is not None:
+            self._room.left(call.waiter, self._clock.monotonic())
 
     def _close(self, call: Parked) -> None:
         self._waiting -= call.is_parked
-        self._patient -= call.is_patient
-        call.is_parked = call.is_patient = False
+        call.is_parked = False
         call.is_over = True
 
     def _undo(self, call: Parked) -> None:
@@ -268,7 +257,7 @@ class Leases:
             if not call.is_over:
                 late = Refused(call.want.levels[0].kind, "overloaded", 1.0)
                 self._end(call, late if call.has_budgets else unavailable(call))
-        self._ask_again()
+        self._room.tick(now)
         self._rates.tick(now)
         self._budgets.tick(now)
 

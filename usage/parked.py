@@ -1,6 +1,7 @@
 """A call that asks for what its levels limit, until it has it or is refused. Pure."""
 
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 from usage.hands import Hand, Lease, Leftover, Purse
 from usage.rate_terms import SECOND
@@ -12,19 +13,32 @@ FIRST_LIFE = SECOND // 10
 Answered = Callable[[Lease | Refused], None]
 
 
+class Waiter:
+    """A call that was refused and is going to ask again (usage/waiting.py). `at`: when it came first."""
+
+    __slots__ = ("answer", "at", "level_id", "refused", "waits", "want")
+
+    def __init__(self, want: Want, answer: Answered, waits: Callable[[], bool], at: float) -> None:
+        self.want = want
+        self.answer = answer
+        self.waits = waits
+        self.at = at
+        self.refused: Refused | None = None
+        #: Of whose queue it is; None: of none.
+        self.level_id: UUID | None = None
+
+
 class Parked:
     """`waits` says whether anybody still waits for `answer`."""
 
     __slots__ = (
         "answer",
-        "asks_again",
         "at",
         "bound",
         "has_budgets",
         "has_rates",
         "is_over",
         "is_parked",
-        "is_patient",
         "life",
         "look",
         "purses",
@@ -32,6 +46,7 @@ class Parked:
         "ruled",
         "taken",
         "tokens",
+        "waiter",
         "waits",
         "want",
     )
@@ -62,12 +77,10 @@ class Parked:
         self.bound = False
         self.has_budgets = not purses
         self.refused: Refused | None = None
-        #: Refused, and waits for the next tick.
-        self.asks_again = False
         self.is_over = False
         self.is_parked = False
-        #: It has been refused already, and asked again.
-        self.is_patient = False
+        #: Of a call that was refused before, and asks again.
+        self.waiter: Waiter | None = None
         #: Hears what was taken, which goes back at once; None: the call wants it.
         self.look: Callable[[Sequence[Told]], None] | None = None
 

@@ -136,8 +136,15 @@ class Limiting:
             call.prompt_estimate + call.n * (call.output_cap or 0),
             bound.tokens_in + bound.tokens_out,
             bound.nano_usd,
-            len(self.targets) > 1,
+            self._has_others,
         )
+
+    @property
+    def _has_others(self) -> bool:
+        """Whether there is a provider to go on to when this one says no."""
+        first, refusing = self.targets[0].upstream.id, self._refusing
+        others = [it.upstream.id for it in self.targets[1:]]
+        return any(it != first and it not in refusing for it in others)
 
     def _bound(self) -> Bound:
         call, route = self.call, self._lane.route

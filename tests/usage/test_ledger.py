@@ -574,46 +574,6 @@ def test_a_call_that_fits_no_table_is_set_apart_and_holds_nobody_up(
     assert records[:3] == [intent(7), attempt(7), settlement(7, cost=-1)]
 
 
-def test_a_fault_of_ours_in_one_call_holds_the_others_up_for_a_moment_only(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def faulty(items: Sequence[Item], boot: str) -> ledger.Applied:
-        if any(isinstance(item, Call) and item.intent == intent(3) for item in items):
-            raise KeyError("nobody thought of this")
-        return ledger.apply(items, boot)
-
-    monkeypatch.setattr(flusher_module, "apply", faulty)
-    monkeypatch.setattr(flusher_module, "close_old_connections", lambda: None)
-    flusher = Flusher(journal)
-    for number in range(8):
-        whole_call(journal, number)
-    for _ in range(4):
-        flusher._round(stopping=False)
-        assert (RequestLog.objects.count(), flusher.counters.rejected) == (0, 0)
-    flusher._round(stopping=False)
-    assert (RequestLog.objects.count(), flusher.counters.rejected) == (7, 1)
-    assert journal.pending == 0
-    (kept,) = journal.folder.glob("rejected-*")
-    assert next(iter(segments.read(kept.read_bytes(), segments.Reading()))) == intent(3)
-
-
-def test_a_database_that_is_away_is_nobodys_fault(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(items: Sequence[Item], boot: str) -> ledger.Applied:
-        raise OperationalError("away")
-
-    monkeypatch.setattr(flusher_module, "close_old_connections", lambda: None)
-    flusher = Flusher(journal)
-    whole_call(journal, 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(flusher_module, "apply", away)
-        for _ in range(12):
-            flusher._round(stopping=False)
-    flusher._round(stopping=False)
-    assert (RequestLog.objects.count(), flusher.counters.rejected) == (1, 0)
-
-
 def test_when_a_key_was_used_is_no_reason_to_say_that_a_call_is_not_there(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
