@@ -27,8 +27,8 @@ class WaitingRoom:
     def __init__(self, ask: Callable[[Waiter, float], None]) -> None:
         self._ask = ask
         self._queues: dict[UUID, deque[Waiter]] = {}
-        #: Levels of which somebody asks just now.
-        self._asking: set[UUID] = set()
+        #: Who asks just now, by the level.
+        self._asking: dict[UUID, Waiter] = {}
         self._count = 0
         self._is_advancing = False
 
@@ -40,7 +40,7 @@ class WaitingRoom:
         before, level_id = waiter.level_id, _level_of(waiter.want, refused)
         is_worth_it = refused.reason in _ONLY_OTHERS and now - waiter.at < PATIENCE
         if level_id is not None and level_id == before and is_worth_it:
-            self._asking.discard(before)
+            self._asking.pop(before, None)
             waiter.refused = refused
             # It stays the first, and asks with the next tick.
             self._queues.setdefault(before, deque()).appendleft(waiter)
@@ -62,11 +62,14 @@ class WaitingRoom:
         if level_id is None:
             return
         self._count -= 1
-        self._asking.discard(level_id)
+        self._asking.pop(level_id, None)
         if not self._is_advancing:
             self._advance(level_id, now)
 
     def tick(self, now: float) -> None:
+        for waiter in [each for each in self._asking.values() if not each.waits()]:
+            # Whoever was asked need not answer somebody who has left.
+            self.left(waiter, now)
         for level_id in list(self._queues):
             self._dismiss(self._queues[level_id], now)
             self._advance(level_id, now)
@@ -90,7 +93,7 @@ class WaitingRoom:
         try:
             while queue and level_id not in self._asking and queue[0] is not last:
                 last = queue.popleft()
-                self._asking.add(level_id)
+                self._asking[level_id] = last
                 self._ask(last, now)
         finally:
             self._is_advancing = False

@@ -160,6 +160,21 @@ def test_those_who_leave_while_they_wait_are_forgotten_and_hold_nothing() -> Non
     rig.lease(narrow)
 
 
+def test_who_leaves_while_it_asks_lets_the_next_one_ask() -> None:
+    rig, narrow = Rig(), level(concurrency=1)
+    first, here = rig.lease(narrow), True
+    gone = many(rig, narrow, 1, waits=lambda: here)
+    found = many(rig, narrow, 1)
+    rig.keepers[0][0].is_held = True
+    rig.after(0.05)
+    here = False
+    first.release()
+    rig.keepers[0][0].go_on()
+    rig.after(0.05)
+    rig.after(0.05)
+    assert (gone, [type(answer) for answer in found]) == ([], [Lease])
+
+
 def test_who_waits_is_served_in_order_and_told_when_it_was_long_enough() -> None:
     rig, narrow = Rig(), level(concurrency=1)
     running = rig.lease(narrow)
