@@ -134,8 +134,10 @@ class Hand:
 
     def has(self, tokens: int, now: float) -> bool:
         """Whether one more call can be served from the hand. A spare lease takes the place of one that cannot."""
-        if self.slots < 1:
-            return False
+        return self.slots >= 1 and self.serves(tokens, now)
+
+    def serves(self, tokens: int, now: float) -> bool:
+        """Whether there is a lease for one more call: all but the slot."""
         if self.until > now and self.requests >= 1 and self.tokens >= tokens:
             return True
         spare = self.spare

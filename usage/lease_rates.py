@@ -230,7 +230,10 @@ class RateDesk:
         if like and all(window.period > SECOND for hand in hands for window in hand.rules.windows):
             life = max(life, _LONG_LIFE)
         tokens = max(call.tokens for call in calls)
-        parts = tuple(_part(hand) for hand in hands)
+        now = self._monotonic()
+        parts = tuple(
+            _part(hand, hand.serves(tokens if hand.per_minute else 0, now)) for hand in hands
+        )
         return Ask(parts, tuple(call.tokens for call in calls), like, like * tokens, life)
 
     def _havings(self, now: float) -> tuple[Having, ...]:
@@ -450,10 +453,10 @@ def _patience(hand: Hand) -> float:
     return _IDLE_SECONDS if hand.info and hand.info.slots_left >= FEW else 0.0
 
 
-def _part(hand: Hand) -> Part:
-    return Part(hand.name, hand.rules, hand.holder, hand.held, hand.spare is not None)
+def _part(hand: Hand, is_stocked: bool) -> Part:
+    return Part(hand.name, hand.rules, hand.holder, hand.held, is_stocked)
 
 
 def _ahead(hand: Hand) -> Ask:
     like = hand.liked
-    return Ask((_part(hand),), (), like, 0, _LONG_LIFE)
+    return Ask((_part(hand, is_stocked=False),), (), like, 0, _LONG_LIFE)

@@ -89,8 +89,8 @@ def _usual_burst(seconds: int, count: int) -> int:
 
 
 class Part(NamedTuple):
-    """One level of an ask. `holder` is who asks, and has `held` slots already. `is_stocked`: and more requests and tokens than
-    those in hand, so that none are to be taken ahead: what lies with one worker is nobody else's.
+    """One level of an ask. `holder` is who asks, and has `held` slots already. `is_stocked`: and requests and tokens for the
+    call as well, so that none are to be taken ahead: what lies with one worker is nobody else's.
     """
 
     level: str

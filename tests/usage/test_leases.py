@@ -229,6 +229,19 @@ def test_slots_of_a_long_call_stay_taken_and_those_of_a_dead_worker_do_not() -> 
     assert isinstance(rig.after(11).take(narrow), Lease)
 
 
+def test_also_where_tokens_run_out_before_requests_most_calls_ask_nobody() -> None:
+    """A lease without tokens lies about then, and must not keep the next one from being taken ahead."""
+    rig = Rig()
+    wide = rated(1_000_000, concurrency=1000, tokens_per_minute=10**9)
+    for number in range(3_000):
+        lease = rig.lease(wide, tokens=100 + 900 * (number % 3 == 0))
+        lease.settle(900, 0)
+        lease.release()
+        if number % 10 == 9:
+            rig.after(0.003)
+    assert len(rig.store.batches) < 400
+
+
 def test_who_fetches_ahead_where_nothing_may_be_keeps_its_slots() -> None:
     """Near a window's limit nothing is taken ahead, and no store hears of an ask for nothing; calls run meanwhile."""
     rig, narrow = Rig(workers=2), rated(203, concurrency=20)
