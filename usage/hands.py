@@ -370,28 +370,25 @@ def bind(purses: list[tuple[Purse, int]], now: float) -> None:
         purse.used_at = now
 
 
-def least_requests(hands: Sequence[Hand], at: float) -> Left | None:
-    """Of the level with the fewest requests left; None where none limits them, or nothing was said of it yet."""
-    tight, least = None, ENOUGH
+def what_is_left(hands: Sequence[Hand], at: float) -> tuple[Left | None, Left | None]:
+    """Of requests, and of tokens a minute: each of the level with the fewest. None where none limits them, or nothing was said of
+    it yet.
+    """
+    requests = tokens = None
+    fewest_requests = fewest_tokens = ENOUGH
     for hand in hands:
-        left = hand.requests_left
-        if left < least:
-            tight, least = hand, left
-    if tight is None:
-        return None
-    return Left(tight.limit, max(0, int(least)), max(0.0, tight.reset_at - at))
+        if hand.requests_left < fewest_requests:
+            requests, fewest_requests = hand, hand.requests_left
+        if hand.tokens_left < fewest_tokens:
+            tokens, fewest_tokens = hand, hand.tokens_left
+    return (
+        _left(requests.limit, fewest_requests, requests.reset_at - at) if requests else None,
+        _left(tokens.per_minute, fewest_tokens, tokens.tokens_reset_at - at) if tokens else None,
+    )
 
 
-def least_tokens(hands: Sequence[Hand], at: float) -> Left | None:
-    """The same of tokens a minute."""
-    tight, least = None, ENOUGH
-    for hand in hands:
-        left = hand.tokens_left
-        if left < least:
-            tight, least = hand, left
-    if tight is None:
-        return None
-    return Left(tight.per_minute, max(0, int(least)), max(0.0, tight.tokens_reset_at - at))
+def _left(limit: int, remaining: Amount, reset_seconds: float) -> Left:
+    return Left(limit, max(0, int(remaining)), max(0.0, reset_seconds))
 
 
 class Lease:
@@ -422,8 +419,7 @@ class Lease:
         self._purses = purses
         self._tokens = tokens
         self._correct = correct
-        self.requests = least_requests(hands, at)
-        self.tokens = least_tokens(hands, at) if tokens else None
+        self.requests, self.tokens = what_is_left(hands, at)
 
     def settle(self, tokens: int, nano_usd: int, provider_id: UUID | None = None) -> None:
         """What the call came to: tokens in and out, and money. The rest of what it had bound is free at once.

@@ -12,7 +12,7 @@ from tenants.clock import Clock
 from tenants.limits import Unit
 from usage import windows
 from usage.budget_terms import SLICE_SECONDS, BudgetAsk, Lent, Part, Reply, Short
-from usage.hands import ENOUGH, Amount, Hand, Purse, bind, least_requests, least_tokens
+from usage.hands import ENOUGH, Amount, Hand, Purse, bind, what_is_left
 from usage.keeper import Keeper
 from usage.parked import Parked
 from usage.wants import Reason, Refused, Want
@@ -351,6 +351,7 @@ class BudgetDesk:
         reason: Reason = "budget_held" if short.reason == "held" else "budget_exhausted"
         if short.reason == "exhausted" and purse.kind == "account" and purse.window == "prepaid":
             reason = "balance_exhausted"
+        requests, tokens = what_is_left(call.ruled, now)
         refused = Refused(
             purse.kind,
             reason,
@@ -360,8 +361,8 @@ class BudgetDesk:
             purse.unit,
             purse.window,
             short.reset_at,
-            requests=least_requests(call.ruled, now),
-            tokens=least_tokens(call.ruled, now),
+            requests=requests,
+            tokens=tokens,
         )
         purse.refused, purse.refused_bound, purse.refused_era = refused, amount, era
         purse.refused_until = now + _REMEMBERED

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
-from usage.hands import ENOUGH, FEW, Hand, Leftover, Spare, least_requests, least_tokens
+from usage.hands import ENOUGH, FEW, Hand, Leftover, Spare, what_is_left
 from usage.keeper import Keeper
 from usage.levels import Level
 from usage.parked import Parked
@@ -384,7 +384,7 @@ class RateDesk:
         """`era`: in which they asked."""
         answer = outcome.answer
         hand, reason = hands[answer.part], _REASONS[answer.reason]
-        requests, tokens = least_requests(hands, now), least_tokens(hands, now)
+        requests, tokens = what_is_left(hands, now)
         nothing = Left(answer.limit, 0, answer.reset / SECOND)
         if reason in ("requests", "daily"):
             requests = nothing
